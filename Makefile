@@ -1,0 +1,72 @@
+# One command for everything a person does in this repository; `make` alone lists them.
+# Each target sets up what it needs, with nothing on the machine but Python 3.11+, make and git.
+
+PYTHON ?= python3
+WORKERS ?= 2
+ARGS ?=
+
+UV_VERSION := 0.13.9
+UV := .local/uv-$(UV_VERSION)/bin/uv
+READY := .venv/.ready
+BIN := .venv/bin
+
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help setup check test demo bench format clean
+
+# Logs are read in files more often than on screens.
+export NO_COLOR := 1
+# The environment uses the Python that is there, and no other.
+export UV_PYTHON_DOWNLOADS := never
+export UV_PROJECT_ENVIRONMENT := .venv
+export UV_NO_PROGRESS := 1
+
+help: ## List the commands
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo
+	@echo "  demo and bench take arguments: make bench ARGS=--help"
+
+setup: $(READY) ## Make or renew the environment in .venv
+
+check: $(READY) ## Lint, check the format, the types and the layers
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+# Both runs always happen, so that one failure does not hide another. Exit code 5 says that no test is marked serial.
+test: check ## Check, then run every test
+	@status=0; \
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "not serial" || status=$$?; \
+	$(BIN)/python -m pytest -m serial || { code=$$?; test $$code -eq 5 || status=$$code; }; \
+	exit $$status
+
+demo: $(READY) ## Run the whole layer on this machine against simulated partners
+	$(BIN)/integrations local --demo examples/local $(ARGS)
+
+bench: $(READY) ## Measure it
+	$(BIN)/python -m benchmarks $(ARGS)
+
+format: $(READY) ## Format the code and repair what can be repaired
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+clean: ## Remove the environment and all caches; the demo's data in .local stay
+	rm -rf .venv .local/uv-* dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(READY): pyproject.toml uv.lock | $(UV)
+	$(UV) sync --frozen --all-extras --python "$$(command -v $(PYTHON))"
+	@touch $@
+
+# Built beside its place and moved there: a second make at the same time finds all of it or nothing.
+$(UV):
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Python 3.11 or newer is needed as $(PYTHON); name another one with: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@mkdir -p .local
+	@building=".local/uv-building-$$$$"; trap 'rm -rf "$$building"' EXIT; \
+	$(PYTHON) -m venv "$$building" || \
+		{ echo "$(PYTHON) cannot make virtual environments; on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }; \
+	"$$building/bin/python" -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION) && \
+	{ test -e $(@D) || mkdir -p $(@D); } && mv -f "$$building/bin/uv" $@

@@ -1,0 +1,63 @@
+"""The connector SDK: what a provider's code implements and what it is given.
+
+A connector is opened once per connection and kept while the connection's spec is unchanged. `send` is called
+concurrently; it never raises for what a partner does, but answers with a Report.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import ClassVar, Protocol
+
+from connectors.context import ConnectorContext
+from contracts.connection import ConnectionSpec, Provider
+from contracts.ids import ConnectionUid, MessageId, PublicEventId, TenantId
+from contracts.outcomes import Report
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """One tenant's link to one partner account, as a connector sees it."""
+
+    uid: ConnectionUid
+    namespace: str
+    name: str
+    tenant: TenantId
+    spec: ConnectionSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """One event for one connection.
+
+    `message_id` is the idempotency key, equal in every attempt and every replay of the same delivery.
+    `data` is the event's JSON object, UTF-8, exactly as it was dispatched. `attempt` counts from 1.
+    """
+
+    message_id: MessageId
+    event_id: PublicEventId
+    tenant: TenantId
+    type: str
+    subject: str
+    occurred_at: datetime
+    data: bytes
+    route: str
+    attempt: int
+
+
+class Connector(Protocol):
+    """One open connection to a partner."""
+
+    provider: ClassVar[Provider]
+
+    async def send(self, delivery: Delivery) -> Report:
+        """Deliver once and say what came of it; bounded by the connection's timeout."""
+
+    async def close(self) -> None:
+        """Let go of sockets; deliveries in flight have ended before."""
+
+
+class ConnectorFactory(Protocol):
+    """How a provider's connector is opened."""
+
+    def __call__(self, connection: Connection, context: ConnectorContext) -> Connector:
+        """Open a connector; does no I/O."""

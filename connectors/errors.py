@@ -1,0 +1,46 @@
+"""What can go wrong between a connector and its partner, each error saying how far the request came.
+
+    ConnectorError
+    ├── GuardedHttpError
+    │   ├── EgressRefusedError      the egress rules forbid the address; nothing was sent
+    │   ├── MalformedRequestError   address, header or CA cannot be used; nothing was sent
+    │   ├── NotSentError            no connection came about; the partner surely did not see the request
+    │   └── NoAnswerError           sent, at least in part, and unanswered; the partner may have acted on it
+    ├── UnusableCredentialError     a Secret is there, but its value is not what the connector needs
+    └── NoConnectorError            nothing installed serves the provider
+
+Messages are safe to store and show: they name hosts, addresses, Secrets and keys, never values, paths or queries.
+For that reason errors of the HTTP library, whose texts hold whole addresses, are replaced and never chained.
+"""
+
+
+class ConnectorError(Exception):
+    """Anything that a connector, or what it stands on, reports."""
+
+
+class GuardedHttpError(ConnectorError):
+    """A request that got no answer."""
+
+
+class EgressRefusedError(GuardedHttpError):
+    """The egress rules forbid the address; nothing was sent."""
+
+
+class MalformedRequestError(GuardedHttpError):
+    """The address, a header or the CA cannot be used; nothing was sent."""
+
+
+class NotSentError(GuardedHttpError):
+    """No connection came about (name, TCP or TLS): the partner surely did not see the request."""
+
+
+class NoAnswerError(GuardedHttpError):
+    """Sent, at least in part, and unanswered: the partner may or may not have acted on it."""
+
+
+class UnusableCredentialError(ConnectorError):
+    """A Secret is there, but its value is not what the connector needs."""
+
+
+class NoConnectorError(ConnectorError):
+    """Nothing installed serves the provider."""

@@ -1,0 +1,45 @@
+"""The webhook connector: one signed request for each delivery.
+
+Receivers recognise a repeated delivery by `webhook-id`, which is the delivery's message id in every attempt, so a
+request that was sent and not answered may simply be sent again.
+"""
+
+from time import time
+from typing import ClassVar
+
+from connectors.connector import Connection, Delivery
+from connectors.context import ConnectorContext, CredentialMissingError
+from connectors.errors import UnusableCredentialError
+from connectors.webhook.client import send_webhook
+from connectors.webhook.payloads import write_request
+from connectors.webhook.settings import ReceiverSource
+from contracts.connection import Provider, WebhookConnectionSpec
+from contracts.outcomes import Misconfigured, Report
+
+
+class WebhookConnector:
+    """Delivers to one webhook receiver."""
+
+    provider: ClassVar[Provider] = Provider.WEBHOOK
+
+    def __init__(self, connection: Connection, context: ConnectorContext) -> None:
+        spec = connection.spec
+        if not isinstance(spec, WebhookConnectionSpec):
+            raise TypeError(f"connection {connection.namespace}/{connection.name} is not one to a webhook receiver")
+        self._format = spec.webhook.format
+        self._time_limit = spec.delivery.timeout
+        self._receivers = ReceiverSource(spec.webhook, context.credentials)
+        self._http = context.http
+
+    async def send(self, delivery: Delivery) -> Report:
+        """Send one signed request and say what came of it."""
+        try:
+            receiver = self._receivers.current()
+        except (CredentialMissingError, UnusableCredentialError) as error:
+            return Report(Misconfigured(), detail=str(error))
+        body, headers = write_request(self._format, delivery, receiver.keys, int(time()))
+        headers += receiver.headers
+        return await send_webhook(self._http, receiver, headers, body, self._time_limit)
+
+    async def close(self) -> None:
+        """Do nothing: connections belong to the shared GuardedHttp."""

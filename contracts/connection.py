@@ -1,0 +1,487 @@
+"""The spec of an IntegrationConnection: what a person writes to link a tenant to a partner account.
+
+These models are the one source of that document's shape: manifests are read through them and the custom resource
+definition follows from them. Names are camelCase on the wire and snake_case in Python; everything is bounded,
+unknown fields are refused, and a value of the wrong type is refused rather than converted, as the API server does.
+A spec is immutable and hashable, and `spec.model_dump(mode="json", exclude_none=True)` is its wire form.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from datetime import timedelta
+from enum import StrEnum
+from typing import Annotated, Final, Literal, Self, assert_never
+from urllib.parse import urlsplit
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    Strict,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
+from pydantic.alias_generators import to_camel
+
+from contracts.durations import Duration, DurationBounds
+from contracts.errors import InvalidSpecError
+from contracts.ids import TenantId
+from contracts.patterns import EVENT_TYPE_LIMIT, EVENT_TYPE_PATTERN
+from contracts.problems import Problem, describe, problems_of, show
+
+DNS_LABEL = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
+DNS_SUBDOMAIN = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$"
+DATA_KEY = r"^[-._a-zA-Z0-9]+$"
+HEADER_NAME = r"^[!#$%&'*+.^_`|~0-9A-Za-z-]+$"
+HEADER_VALUE = r"^[!-~]([ -~]*[!-~])?$"
+WEB_ADDRESS = r"^https?://([A-Za-z0-9._~:/?\[\]@!$&'()*+,;=-]|#|%[0-9A-Fa-f]{2})+$"
+ACTION = r"^[A-Z][A-Za-z0-9]*$"
+
+OAUTH_SECRET_KEYS: Final = ("client_id", "client_secret", "refresh_token")
+"""The keys that a Secret named by `oauth.secretRef` holds, called as RFC 6749 calls them."""
+
+RESERVED_HEADERS: Final = frozenset(
+    {
+        "connection",
+        "content-length",
+        "content-type",
+        "expect",
+        "host",
+        "idempotency-key",
+        "keep-alive",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    }
+)
+"""Header names (lower-case) that the delivery itself sets, or that steer the HTTP connection (RFC 9110, 7.6.1)."""
+
+RESERVED_HEADER_PREFIXES: Final = ("webhook-", "ce-")
+"""Beginnings of header names (lower-case) that Standard Webhooks and CloudEvents own."""
+
+_HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9.])?|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*")
+
+MEANINGS: Final = {
+    DNS_LABEL: "lower-case letters, digits and '-', beginning and ending with a letter or digit",
+    DNS_SUBDOMAIN: "lower-case letters, digits, '-' and '.', each part beginning and ending with a letter or digit",
+    DATA_KEY: "letters, digits, '-', '_' and '.'",
+    HEADER_NAME: "an HTTP header name: letters, digits and any of !#$%&'*+.^_`|~-",
+    HEADER_VALUE: "printable ASCII without line breaks and without spaces at either end",
+    WEB_ADDRESS: "an absolute address that begins with http:// or https://, in ASCII "
+    "(international names as xn--, other characters percent-encoded)",
+    EVENT_TYPE_PATTERN: "an event type such as company.updated, a prefix such as company.*, or *",
+    ACTION: "a name such as UpsertCompany: letters and digits, beginning with a capital letter",
+}
+"""What each pattern means, in words for the person whose value does not match it."""
+
+
+class Provider(StrEnum):
+    """The kind of partner."""
+
+    HUBSPOT = "HubSpot"
+    PIPEDRIVE = "Pipedrive"
+    WEBHOOK = "Webhook"
+
+
+class WebhookFormat(StrEnum):
+    """How an event is laid out in a webhook request."""
+
+    STANDARD = "Standard"
+    """Standard Webhooks: `{type, timestamp, data}` as JSON."""
+    CLOUD_EVENTS = "CloudEvents"
+    """CloudEvents 1.0, structured mode: the envelope is in the body."""
+    CLOUD_EVENTS_BINARY = "CloudEventsBinary"
+    """CloudEvents 1.0, binary mode: the envelope is in `ce-` headers, the body is the data."""
+
+
+class Ordering(StrEnum):
+    """Whether jobs of one subject wait for each other."""
+
+    PER_SUBJECT = "PerSubject"
+    """Jobs of one subject are delivered in event order; a failing subject holds back only itself."""
+    UNORDERED = "Unordered"
+    """No job waits for another."""
+
+
+class DeletionPolicy(StrEnum):
+    """What becomes of undelivered jobs when the connection is deleted."""
+
+    DRAIN = "Drain"
+    """Deliver what is there, accept nothing new, then delete."""
+    DELETE = "Delete"
+    """Delete at once, with what is undelivered."""
+    ORPHAN = "Orphan"
+    """Stop managing the connection and leave its rows as they are."""
+
+
+class Isolation(StrEnum):
+    """Who shares a pool of workers, and so a database role and mounted credentials."""
+
+    SHARED = "Shared"
+    TENANT = "Tenant"
+    CONNECTION = "Connection"
+
+
+class WireModel(BaseModel):
+    """A part of the document: closed, immutable, camelCase on the wire."""
+
+    model_config = ConfigDict(
+        alias_generator=to_camel,
+        validate_by_name=True,
+        validate_by_alias=True,
+        serialize_by_alias=True,
+        extra="forbid",
+        frozen=True,
+        hide_input_in_errors=True,
+        use_attribute_docstrings=True,
+    )
+
+
+SecretName = Annotated[str, StringConstraints(min_length=1, max_length=253, pattern=DNS_SUBDOMAIN)]
+SecretKey = Annotated[str, StringConstraints(min_length=1, max_length=253, pattern=DATA_KEY)]
+
+
+class SecretRef(WireModel):
+    """A whole Secret in the connection's own namespace."""
+
+    name: SecretName
+    """Name of the Secret."""
+
+
+class SecretKeyRef(WireModel):
+    """One key of a Secret in the connection's own namespace."""
+
+    name: SecretName
+    """Name of the Secret."""
+    key: SecretKey
+    """Key in the Secret's data."""
+
+
+def _check_header_name(name: str) -> str:
+    lowered = name.lower()
+    if lowered in RESERVED_HEADERS or lowered.startswith(RESERVED_HEADER_PREFIXES):
+        raise ValueError(f"the header {name} is set by the delivery itself and cannot be chosen; leave it out")
+    return name
+
+
+class HeaderEntry(WireModel):
+    """One more header for every request: its value written here, or read from a Secret."""
+
+    name: Annotated[
+        str,
+        StringConstraints(min_length=1, max_length=128, pattern=HEADER_NAME),
+        AfterValidator(_check_header_name),
+    ]
+    """Name of the header; those that the delivery itself sets are reserved."""
+    value: Annotated[str, StringConstraints(min_length=1, max_length=4096, pattern=HEADER_VALUE)] | None = None
+    """The value, if it is no secret."""
+    value_from: SecretKeyRef | None = None
+    """Where the value is kept, if it is a secret."""
+
+    @model_validator(mode="after")
+    def _exactly_one_value(self) -> Self:
+        if (self.value is None) == (self.value_from is None):
+            raise ValueError("exactly one of value and valueFrom must be given")
+        return self
+
+
+class WebhookSigning(WireModel):
+    """The secrets that sign every request."""
+
+    secrets_from: Annotated[tuple[SecretKeyRef, ...], Field(min_length=1, max_length=10)]
+    """Every secret signs each request, so that receivers can move from one to the next."""
+
+
+class WebhookTls(WireModel):
+    """What the receiver's certificate is checked against."""
+
+    ca_from: SecretKeyRef | None = None
+    """CA certificates (PEM) to trust beside the public ones."""
+
+
+def _check_address(url: str) -> str:
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        raise ValueError("the host or port of the address cannot be read") from None
+    if "@" in parts.netloc:
+        raise ValueError("the address must not hold a user name or password; use headers with valueFrom instead")
+    if host is None or not _HOST.fullmatch(host):
+        raise ValueError("the address needs a host name or IP address after http:// or https://")
+    if port == 0 or parts.netloc.endswith(":"):
+        raise ValueError("the port of the address must be from 1 to 65535, or left out together with its ':'")
+    if "#" in url:
+        raise ValueError("the address must not have a fragment; remove '#' and what follows it")
+    return url
+
+
+class WebhookSettings(WireModel):
+    """A webhook receiver."""
+
+    url: Annotated[
+        str,
+        StringConstraints(min_length=1, max_length=2048, pattern=WEB_ADDRESS),
+        AfterValidator(_check_address),
+    ]
+    """Absolute http or https address that events are sent to."""
+    signing: WebhookSigning
+    """The secrets that sign every request."""
+    format: WebhookFormat = WebhookFormat.STANDARD
+    """How an event is laid out in a request."""
+    headers: Annotated[tuple[HeaderEntry, ...], Field(max_length=32)] = ()
+    """More headers for every request, each name once."""
+    tls: WebhookTls | None = None
+    """What the receiver's certificate is checked against; the public CAs by default."""
+
+    @model_validator(mode="after")
+    def _header_names_are_unique(self) -> Self:
+        _refuse_repeated("header", [header.name.lower() for header in self.headers])
+        return self
+
+
+class OAuth(WireModel):
+    """An OAuth 2.0 app and the grant of one account."""
+
+    secret_ref: SecretRef
+    """Secret with the keys client_id, client_secret and refresh_token."""
+
+
+class StaticToken(WireModel):
+    """A token that does not run out by itself."""
+
+    token_from: SecretKeyRef
+    """Where the token is kept."""
+
+
+class HubSpotAuth(WireModel):
+    """How we prove to HubSpot who we are: exactly one of the fields."""
+
+    oauth: OAuth | None = None
+    """As an OAuth app."""
+    private_app: StaticToken | None = None
+    """With the access token of a private app."""
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> Self:
+        if (self.oauth is None) == (self.private_app is None):
+            raise ValueError("exactly one of oauth and privateApp must be given")
+        return self
+
+
+class HubSpotSettings(WireModel):
+    """A HubSpot account."""
+
+    auth: HubSpotAuth
+    """How we prove who we are."""
+
+
+class PipedriveAuth(WireModel):
+    """How we prove to Pipedrive who we are: exactly one of the fields."""
+
+    oauth: OAuth | None = None
+    """As an OAuth app."""
+    api_token: StaticToken | None = None
+    """With a user's API token."""
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> Self:
+        if (self.oauth is None) == (self.api_token is None):
+            raise ValueError("exactly one of oauth and apiToken must be given")
+        return self
+
+
+class PipedriveSettings(WireModel):
+    """A Pipedrive company."""
+
+    auth: PipedriveAuth
+    """How we prove who we are."""
+
+
+TypePattern = Annotated[str, StringConstraints(min_length=1, max_length=EVENT_TYPE_LIMIT, pattern=EVENT_TYPE_PATTERN)]
+
+
+class RouteSpec(WireModel):
+    """A rule that selects events and says what to do with them."""
+
+    name: Annotated[str, StringConstraints(min_length=1, max_length=63, pattern=DNS_LABEL)]
+    """Name of the route, once in a connection; part of the idempotency key, so a renamed route is a new one."""
+    events: Annotated[tuple[TypePattern, ...], Field(min_length=1, max_length=32)]
+    """Event types: exact (`company.updated`), by prefix (`company.*`), or `*`."""
+    filter: Annotated[str, StringConstraints(min_length=1, max_length=2048)] | None = None
+    """CEL expression over `event`; the events for which it is true are delivered."""
+    action: Annotated[str, StringConstraints(min_length=1, max_length=63, pattern=ACTION)] | None = None
+    """What the connector shall do; its default action if left out."""
+    ordering: Ordering = Ordering.PER_SUBJECT
+    """Whether jobs of one subject wait for each other."""
+
+
+class ThrottleSpec(WireModel):
+    """How fast a partner is called: a token bucket and a number of requests at once, over all replicas."""
+
+    requests_per_second: Annotated[float, Strict(), Field(ge=0.001, le=100_000, allow_inf_nan=False)] = 50
+    """Tokens that the bucket gains each second."""
+    burst: Annotated[int, Strict(), Field(ge=1, le=100_000)] = 100
+    """Tokens that the bucket holds at most."""
+    concurrency: Annotated[int, Strict(), Field(ge=1, le=1_000)] = 16
+    """Requests in flight at once."""
+
+
+class RetrySpec(WireModel):
+    """What happens after a failed attempt: exponential delays with full jitter."""
+
+    max_attempts: Annotated[int, Strict(), Field(ge=1, le=100)] = 12
+    """Attempts before a job becomes a dead letter."""
+    initial_delay: Annotated[Duration, DurationBounds("100ms", "1h")] = timedelta(seconds=5)
+    """Bound of the first delay; it doubles with each attempt."""
+    max_delay: Annotated[Duration, DurationBounds("100ms", "168h")] = timedelta(hours=10)
+    """Bound of any delay."""
+    retry_after_max: Annotated[Duration, DurationBounds("1s", "168h")] = timedelta(hours=24)
+    """The longest wait that a partner can ask for and is granted in full."""
+
+    @model_validator(mode="after")
+    def _delays_grow(self) -> Self:
+        if self.initial_delay > self.max_delay:
+            raise ValueError("initialDelay must not be longer than maxDelay")
+        return self
+
+
+class QuarantineSpec(WireModel):
+    """When a failing connection is stopped, and how often it is tried again."""
+
+    consecutive_failures: Annotated[int, Strict(), Field(ge=1, le=10_000)] = 10
+    """Failed attempts in a row, over all jobs, that stop the connection."""
+    probe_interval: Annotated[Duration, DurationBounds("1s", "24h")] = timedelta(minutes=5)
+    """Time between two probes of a stopped connection."""
+
+
+class DeliverySpec(WireModel):
+    """How jobs are delivered."""
+
+    throttle: ThrottleSpec = ThrottleSpec()
+    """How fast the partner is called."""
+    retry: RetrySpec = RetrySpec()
+    """What happens after a failed attempt."""
+    quarantine: QuarantineSpec = QuarantineSpec()
+    """When the connection is stopped."""
+    timeout: Annotated[Duration, DurationBounds("100ms", "120s")] = timedelta(seconds=15)
+    """Time that one attempt may take."""
+
+
+class WorkersSpec(WireModel):
+    """The workers that deliver for the connection."""
+
+    isolation: Isolation = Isolation.TENANT
+    """Who shares the workers."""
+
+
+class CommonConnectionSpec(WireModel):
+    """What every connection says, whichever its provider."""
+
+    tenant: Annotated[TenantId, StringConstraints(min_length=1, max_length=63, pattern=DNS_LABEL)]
+    """The tenant whose events are delivered; immutable."""
+    suspend: Annotated[bool, Strict()] = False
+    """Deliver nothing for now; events keep becoming jobs."""
+    deletion_policy: DeletionPolicy = DeletionPolicy.DRAIN
+    """What becomes of undelivered jobs when the connection is deleted."""
+    routes: Annotated[tuple[RouteSpec, ...], Field(min_length=1, max_length=32)]
+    """Which events are delivered; an event is delivered once for every route that selects it."""
+    delivery: DeliverySpec = DeliverySpec()
+    """How jobs are delivered."""
+    workers: WorkersSpec = WorkersSpec()
+    """The workers that deliver for the connection."""
+
+    @model_validator(mode="after")
+    def _route_names_are_unique(self) -> Self:
+        _refuse_repeated("route", [route.name for route in self.routes])
+        return self
+
+
+class WebhookConnectionSpec(CommonConnectionSpec):
+    """A connection to any webhook receiver."""
+
+    provider: Literal[Provider.WEBHOOK]
+    """The kind of partner; immutable."""
+    webhook: WebhookSettings
+    """The receiver."""
+
+
+class HubSpotConnectionSpec(CommonConnectionSpec):
+    """A connection to a HubSpot account."""
+
+    provider: Literal[Provider.HUBSPOT]
+    """The kind of partner; immutable."""
+    hubspot: HubSpotSettings
+    """The account."""
+
+
+class PipedriveConnectionSpec(CommonConnectionSpec):
+    """A connection to a Pipedrive company."""
+
+    provider: Literal[Provider.PIPEDRIVE]
+    """The kind of partner; immutable."""
+    pipedrive: PipedriveSettings
+    """The account."""
+
+
+ConnectionSpec = Annotated[
+    WebhookConnectionSpec | HubSpotConnectionSpec | PipedriveConnectionSpec, Field(discriminator="provider")
+]
+"""The spec of a connection: a union by `provider`."""
+
+_SPECS: Final[Mapping[object, type[WebhookConnectionSpec | HubSpotConnectionSpec | PipedriveConnectionSpec]]] = {
+    Provider.WEBHOOK: WebhookConnectionSpec,
+    Provider.HUBSPOT: HubSpotConnectionSpec,
+    Provider.PIPEDRIVE: PipedriveConnectionSpec,
+}
+
+
+def parse_connection_spec(document: object) -> ConnectionSpec:
+    """Read a spec in its wire form (camelCase); raise InvalidSpecError with every problem found."""
+    if not isinstance(document, dict):
+        raise InvalidSpecError((Problem("spec", f"found {describe(document)}; a mapping is required"),))
+    provider = document.get("provider")
+    if not isinstance(provider, str) or provider not in _SPECS:
+        message = f"found {show(provider)}; allowed are {', '.join(Provider)}"
+        raise InvalidSpecError((Problem("spec.provider", message),))
+    model = _SPECS[provider]
+    try:
+        return model.model_validate(document, by_alias=True, by_name=False)
+    except ValidationError as error:
+        raise InvalidSpecError(problems_of(error, model, root="spec", meanings=MEANINGS)) from error
+
+
+def secret_references(spec: ConnectionSpec) -> frozenset[SecretKeyRef]:
+    """Name every key of every Secret that the connection reads."""
+    return frozenset(_referenced_keys(spec))
+
+
+def _referenced_keys(spec: ConnectionSpec) -> Iterator[SecretKeyRef]:
+    match spec:
+        case WebhookConnectionSpec(webhook=webhook):
+            yield from webhook.signing.secrets_from
+            yield from (header.value_from for header in webhook.headers if header.value_from)
+            if webhook.tls and webhook.tls.ca_from:
+                yield webhook.tls.ca_from
+        case HubSpotConnectionSpec(hubspot=hubspot):
+            yield from _credential_keys(hubspot.auth.oauth, hubspot.auth.private_app)
+        case PipedriveConnectionSpec(pipedrive=pipedrive):
+            yield from _credential_keys(pipedrive.auth.oauth, pipedrive.auth.api_token)
+        case _:
+            assert_never(spec)
+
+
+def _credential_keys(oauth: OAuth | None, token: StaticToken | None) -> Iterator[SecretKeyRef]:
+    if oauth:
+        yield from (SecretKeyRef(name=oauth.secret_ref.name, key=key) for key in OAUTH_SECRET_KEYS)
+    if token:
+        yield token.token_from
+
+
+def _refuse_repeated(what: str, names: list[str]) -> None:
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated:
+        raise ValueError(f"each {what} name may occur only once; repeated: {', '.join(repeated)}")

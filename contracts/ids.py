@@ -1,0 +1,66 @@
+"""Ids as distinct types, so that a job can never be taken for an event.
+
+Internal ids are PostgreSQL bigints: short in every row and index. What people and partners see is a *public* id,
+which adds a random part: a database restored to an earlier moment hands out the same bigints again, and a partner
+that de-duplicates must not mistake a new event for the old one of that number.
+"""
+
+import hashlib
+from base64 import b32hexencode
+from typing import NewType
+from uuid import UUID
+
+TenantId = NewType("TenantId", str)
+ConnectionId = NewType("ConnectionId", int)
+ConnectionUid = NewType("ConnectionUid", UUID)
+RouteId = NewType("RouteId", int)
+PoolId = NewType("PoolId", int)
+SessionId = NewType("SessionId", int)
+EventId = NewType("EventId", int)
+JobId = NewType("JobId", int)
+PublicEventId = NewType("PublicEventId", str)
+PublicJobId = NewType("PublicJobId", str)
+MessageId = NewType("MessageId", str)
+
+
+class MalformedIdError(ValueError):
+    """Text that is not an id of the expected kind."""
+
+
+def public_event_id(event: EventId, nonce: int) -> PublicEventId:
+    """Write an event's id and nonce (signed 32 bits) as `evt_<hex>_<8 hex>`."""
+    return PublicEventId(f"evt_{event:x}_{nonce & 0xFFFFFFFF:08x}")
+
+
+def parse_event_id(text: str) -> EventId:
+    """Read the internal id out of `evt_…`; raise MalformedIdError for anything else."""
+    parts = text.split("_")
+    if len(parts) != 3 or parts[0] != "evt":
+        raise MalformedIdError(f"{text!r} is not an event id; they look like evt_1f_0a1b2c3d")
+    return EventId(_hexadecimal(parts[1], text))
+
+
+def public_job_id(event: EventId, job: JobId) -> PublicJobId:
+    """Write a job's id as `job_<event hex>_<job hex>`; the event part finds its history by index."""
+    return PublicJobId(f"job_{event:x}_{job:x}")
+
+
+def parse_job_id(text: str) -> tuple[EventId, JobId]:
+    """Read event and job out of `job_…`; raise MalformedIdError for anything else."""
+    parts = text.split("_")
+    if len(parts) != 3 or parts[0] != "job":
+        raise MalformedIdError(f"{text!r} is not a job id; they look like job_1f_2c")
+    return EventId(_hexadecimal(parts[1], text)), JobId(_hexadecimal(parts[2], text))
+
+
+def message_id(connection: ConnectionUid, event: PublicEventId, route: str) -> MessageId:
+    """Derive the idempotency key (connection, event, route) that the partner sees, equal in every attempt."""
+    key = hashlib.blake2b(f"{event} {route}".encode(), key=connection.bytes, digest_size=15).digest()
+    return MessageId("msg_" + b32hexencode(key).decode().lower())
+
+
+def _hexadecimal(digits: str, text: str) -> int:
+    try:
+        return int(digits, 16)
+    except ValueError as error:
+        raise MalformedIdError(f"{text!r} is not an id: {digits!r} is not a hexadecimal number") from error

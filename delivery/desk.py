@@ -1,0 +1,118 @@
+"""What one worker session owns right now: its lanes, its lease, and which lanes want something from the database.
+
+The parts of a worker (`intake`, `sending`, `settling`, `keeping`) share one desk. After whatever happens to a lane,
+`review` sorts it: it may start jobs, or wants jobs read, held ones fetched, or its row loaded anew.
+"""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable
+from heapq import heappop, heappush
+
+from contracts.ids import ConnectionId, PoolId, RouteId, SessionId
+from delivery.clock import DatabaseClock
+from delivery.lane import Entry, Lane
+from delivery.scheduler import Scheduler
+
+
+class Desk:
+    """The lanes of one session."""
+
+    def __init__(self, pool: PoolId, session: SessionId, clock: DatabaseClock) -> None:
+        self.pool = pool
+        self.session = session
+        self.clock = clock
+        self.lanes: dict[ConnectionId, Lane] = {}
+        self.route_names: dict[RouteId, str] = {}
+        self.scheduler = Scheduler()
+        self.draining = False
+        self.lease_until = 0.0
+        self.jobs_wanted = asyncio.Event()
+        self.holding: set[Lane] = set()
+        self.hungry: set[Lane] = set()
+        self.unblocked: set[Lane] = set()
+        self.reloading: set[Lane] = set()
+        self.due: set[Lane] = set()
+        self.probing: set[Lane] = set()
+        self.probes: deque[Entry] = deque()
+        self._alarms: list[tuple[float, int, Lane]] = []
+        self._alarm_number = 0
+        self._timer: asyncio.TimerHandle | None = None
+        self.start_jobs: Callable[[], None] = lambda: None
+
+    def may_send(self) -> bool:
+        """Whether new attempts may begin: not draining, and the lease is surely still ours.
+
+        The lease is judged by the monotonic clock, from before the heartbeat was sent: a worker that was stopped past
+        its lease finds that out here, before it sends, however its wall clock compares with the database's.
+        """
+        return not self.draining and time.monotonic() < self.lease_until
+
+    def review(self, lane: Lane, now: float) -> None:
+        """Sort a lane after something happened to it."""
+        if self.lanes.get(lane.id) is not lane:
+            return
+        if lane.must_hold:
+            self.holding.add(lane)
+        if lane.reload_wanted and not lane.changed:
+            self.reloading.add(lane)
+        if lane.backlogged and lane.has_room:
+            self.hungry.add(lane)
+        if lane.held_wanted and lane.delivers:
+            self.unblocked.add(lane)
+        if self.holding or self.reloading or self.hungry or self.unblocked or self.due or self.probing:
+            self.jobs_wanted.set()
+        self.scheduler.offer(lane, now)
+
+    def set_alarm(self, lane: Lane, at: float) -> None:
+        """Have the lane looked at again at a time: a deferred job falls due, a probe, a pause or a token."""
+        self._alarm_number += 1
+        heappush(self._alarms, (at, self._alarm_number, lane))
+        if self._alarms[0][1] == self._alarm_number:
+            self._set_timer()
+
+    def add(self, lane: Lane, now: float) -> None:
+        """Take a lane."""
+        self.lanes[lane.id] = lane
+        self.arm(lane)
+        self.review(lane, now)
+
+    def remove(self, lane: Lane) -> None:
+        """Give a lane up."""
+        self.lanes.pop(lane.id, None)
+        for wishes in (self.holding, self.hungry, self.unblocked, self.reloading, self.due, self.probing):
+            wishes.discard(lane)
+
+    def arm(self, lane: Lane) -> None:
+        """Set the alarms that a freshly loaded lane needs."""
+        for at in (lane.next_due, lane.probe_at, lane.paused_until):
+            if at is not None:
+                self.set_alarm(lane, at)
+
+    def close(self) -> None:
+        """Ring no more."""
+        self._alarms.clear()
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _set_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        delay = max(0.0, self._alarms[0][0] - time.monotonic())
+        self._timer = asyncio.get_running_loop().call_later(delay, self._ring)
+
+    def _ring(self) -> None:
+        now = time.monotonic()
+        rung: set[Lane] = set()
+        while self._alarms and self._alarms[0][0] <= now:
+            rung.add(heappop(self._alarms)[2])
+        for lane in rung:
+            if lane.next_due is not None and lane.next_due <= now:
+                self.due.add(lane)
+            if lane.probe_at is not None and lane.probe_at <= now:
+                self.probing.add(lane)
+            self.review(lane, now)
+        if self._alarms:
+            self._set_timer()
+        self.start_jobs()

@@ -1,0 +1,193 @@
+"""The dispatcher: undispatched events in, jobs out, one transaction a batch.
+
+Any number may run; the cursor lets one write at a time (see `store.dispatch`). Who loses a batch to another stands
+by for a second and then looks again, so one of them does the work and the next takes over when it dies.
+
+When events come slowly, each one's transaction notifies the dispatcher. Above some hundreds a second the dispatcher
+says that it is awake, producers stop notifying, and it looks for events every few milliseconds instead. A producer
+that read "awake" and committed after the dispatcher's last look is found by a poll, which never stops.
+"""
+
+import asyncio
+import logging
+import time
+
+from prometheus_client import CollectorRegistry
+
+from delivery.health import HealthServer
+from delivery.metrics import DispatcherMetrics
+from delivery.reconnect import Reconnecting
+from delivery.routing import RoutingTable
+from delivery.settings import DispatcherSettings
+from store.database import Database, Listener
+from store.dispatch import CHANNEL, Batch, Cursor, read_batch, read_cursor, read_routes, set_asleep, write_jobs
+from store.publication import CHANNEL as ROUTING_CHANNEL
+from store.upkeep import maintain, read_backlog
+
+log = logging.getLogger(__name__)
+
+POLL_SECONDS = 0.25
+STANDBY_SECONDS = 1.0
+RATE_WINDOW_SECONDS = 0.25
+BUSY_EVENTS_PER_SECOND = 400
+CALM_EVENTS_PER_SECOND = 150
+PACE_SECONDS = 0.004
+"""Between two looks while busy: one batch then serves many events, at the price of half of it in latency."""
+
+MAINTAIN_SECONDS = 600.0
+BACKLOG_SECONDS = 15.0
+BACKLOG_SHARE = 0.02
+"""Part of the time that counting the backlog may take of one connection."""
+
+
+class Dispatcher:
+    """A dispatcher process."""
+
+    def __init__(self, settings: DispatcherSettings) -> None:
+        self._settings = settings
+        self._dsn = settings.database_url.get_secret_value()
+        self._registry = CollectorRegistry()
+        self._metrics = DispatcherMetrics(self._registry)
+        self._work = Reconnecting(self._dsn, "dispatcher", self._metrics.database_up.set)
+        self._upkeep = Reconnecting(self._dsn, "dispatcher-upkeep")
+        self._woken = asyncio.Event()
+        self._routing: RoutingTable | None = None
+        self._busy = False
+        self._asleep: bool | None = None
+        self._window_began = 0.0
+        self._window_events = 0
+        self._stop = asyncio.Event()
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Dispatch until `stop` is set; a batch under way is finished."""
+        self._stop = stop
+        health = HealthServer(self._registry, lambda: None if self._routing else "no routing read yet")
+        server = None
+        if self._settings.health_port is not None:
+            server = await health.start(self._settings.health_host, self._settings.health_port)
+        listener = Listener(self._dsn, "dispatcher", lambda _: self._woken.set())
+        async with asyncio.TaskGroup() as group:
+            background = [
+                group.create_task(listener.run([CHANNEL, ROUTING_CHANNEL])),
+                group.create_task(self._maintain()),
+                group.create_task(self._count_backlog()),
+                group.create_task(self._wake_on_stop()),
+            ]
+            while not stop.is_set():
+                await self._work.keep_trying(self._dispatch)
+            for task in background:
+                task.cancel()
+        for database in (self._work, self._upkeep):
+            await database.close()
+        if server is not None:
+            server.close()
+
+    async def _dispatch(self, database: Database) -> None:
+        cursor = await read_cursor(database)
+        self._asleep = None
+        while not self._stop.is_set():
+            routing = self._routing or await self._read_routing(database)
+            batch = await read_batch(database, cursor, limit=self._settings.batch, with_data=routing.reads_data)
+            if batch is not None and batch.epoch != routing.epoch:
+                self._routing = None
+                continue
+            if batch is None and cursor.upper is None:
+                self._count(0)
+                await self._rest(database)
+                continue
+            after = cursor.window_closed() if batch is None else batch.next_cursor(cursor)
+            if not await self._write(database, routing, batch, cursor, after):
+                await asyncio.sleep(STANDBY_SECONDS)
+                return
+            cursor = after
+            self._count(len(batch.events) if batch else 0)
+            if self._busy:
+                if self._asleep is not False:
+                    await set_asleep(database, asleep=False)
+                    self._asleep = False
+                if cursor.upper is None:
+                    await asyncio.sleep(PACE_SECONDS)
+
+    async def _write(
+        self, database: Database, routing: RoutingTable, batch: Batch | None, cursor: Cursor, after: Cursor
+    ) -> bool:
+        events = batch.events if batch else []
+        jobs, failures = routing.route(events)
+        written = await write_jobs(database, cursor, after, jobs, failures)
+        self._metrics.batches.labels("written" if written else "lost").inc()
+        if written:
+            self._metrics.events.inc(len(events))
+            self._metrics.jobs.inc(len(jobs))
+            self._metrics.failures.inc(len(failures))
+            for failure in failures:
+                log.warning(
+                    "a route's filter failed; the job is a dead letter",
+                    extra={
+                        "connection": failure.connection,
+                        "route": failure.route,
+                        "event": failure.event,
+                        "reason": failure.detail,
+                    },
+                )
+        return written
+
+    async def _read_routing(self, database: Database) -> RoutingTable:
+        epoch, rows = await read_routes(database)
+        self._routing = RoutingTable(epoch, rows)
+        self._metrics.epoch.set(epoch)
+        return self._routing
+
+    def _count(self, events: int) -> None:
+        """Measure the rate of events; between the two limits the mode stays as it is."""
+        now = time.monotonic()
+        self._window_events += events
+        elapsed = now - self._window_began
+        if elapsed < RATE_WINDOW_SECONDS:
+            return
+        rate = self._window_events / elapsed
+        self._window_began, self._window_events = now, 0
+        if rate > BUSY_EVENTS_PER_SECOND:
+            self._busy = True
+        elif rate < CALM_EVENTS_PER_SECOND:
+            self._busy = False
+
+    async def _rest(self, database: Database) -> None:
+        """Wait for the next events; if producers do not know that they should notify, tell them and look once more."""
+        if self._busy:
+            await asyncio.sleep(PACE_SECONDS)
+        elif self._asleep is not True:
+            await set_asleep(database, asleep=True)
+            self._asleep = True
+        else:
+            try:
+                async with asyncio.timeout(POLL_SECONDS):
+                    await self._woken.wait()
+            except TimeoutError:
+                pass
+            self._woken.clear()
+
+    async def _wake_on_stop(self) -> None:
+        await self._stop.wait()
+        self._woken.set()
+
+    async def _maintain(self) -> None:
+        settings = self._settings
+        while True:
+            done = await self._upkeep.keep_trying(
+                lambda database: maintain(
+                    database,
+                    event_days=settings.event_days,
+                    attempt_days=settings.attempt_days,
+                    dead_letter_days=settings.dead_letter_days,
+                )
+            )
+            for action, relation in done:
+                log.info("upkeep", extra={"action": action, "relation": relation})
+            await asyncio.sleep(MAINTAIN_SECONDS)
+
+    async def _count_backlog(self) -> None:
+        while True:
+            began = time.monotonic()
+            self._metrics.backlog(await self._upkeep.keep_trying(read_backlog))
+            took = time.monotonic() - began
+            await asyncio.sleep(max(BACKLOG_SECONDS, took / BACKLOG_SHARE))

@@ -1,0 +1,42 @@
+"""Route filters: CEL over one event, compiled once.
+
+The expression sees `event` with `type`, `subject`, `tenant` and `data`. Anything but true or false is a failure of
+that one job, never of the dispatcher.
+"""
+
+from typing import Any
+
+import cel
+
+DETAIL_LIMIT = 500
+
+
+class InvalidFilterError(ValueError):
+    """The expression does not compile; the message says where."""
+
+
+class FilterFailedError(Exception):
+    """The expression failed on one event; the message quotes no event data beyond what CEL itself reports."""
+
+
+class Filter:
+    """A compiled filter."""
+
+    __slots__ = ("_program",)
+
+    def __init__(self, expression: str) -> None:
+        try:
+            self._program = cel.compile(expression)
+        except ValueError as error:
+            raise InvalidFilterError(f"the filter does not compile: {str(error)[:DETAIL_LIMIT]}") from error
+
+    def matches(self, event: dict[str, Any]) -> bool:
+        """Evaluate against `{"type": …, "subject": …, "tenant": …, "data": {…}}`; raise FilterFailedError."""
+        try:
+            result = self._program.execute({"event": event})
+        # The binding raises ValueError, TypeError, KeyError, RuntimeError and ArithmeticError by kind of failure.
+        except Exception as error:
+            raise FilterFailedError(f"{type(error).__name__}: {str(error)[:DETAIL_LIMIT]}") from error
+        if isinstance(result, bool):
+            return result
+        raise FilterFailedError(f"the filter answered {type(result).__name__}, not true or false")

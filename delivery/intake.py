@@ -1,0 +1,249 @@
+"""Intake: brings the jobs of owned lanes into memory, as many as there is room for, in order.
+
+One coroutine reads everything, one statement after the other, so that each later read sees at least what the earlier
+ones saw. That makes two facts hold that the lanes rely on: a lane whose backlog has just been read to its end misses
+nothing by following the tail from then on, and held jobs are written down before the held ones of a subject are read.
+"""
+
+import asyncio
+import time
+from collections.abc import Iterable
+from itertools import islice
+
+from contracts.ids import EventId, JobId
+from delivery.desk import Desk
+from delivery.lane import BEHIND_LIMIT, WINDOW, Entry, Lane, LaneState
+from delivery.reconnect import Reconnecting
+from store.database import Database
+from store.jobs import (
+    EventRow,
+    Job,
+    Settlement,
+    due_jobs,
+    held_jobs,
+    lane_jobs,
+    last_job,
+    load_events,
+    next_due,
+    settle,
+    tail_jobs,
+)
+from store.lanes import read_lanes
+
+SPACING_SECONDS = 0.002
+"""The least time between two passes: at load one pass serves many notifications."""
+
+POLL_SECONDS = 1.0
+"""How long a lost notification can go unnoticed."""
+
+TAIL_LIMIT = 2_000
+LANES_AT_ONCE = 200
+JOBS_AT_ONCE = 4_000
+MEMORY_JOBS = 20_000
+"""Jobs in memory over all lanes, give or take: with many backlogged lanes each gets a smaller window."""
+
+
+class Intake:
+    """Reads jobs for one session."""
+
+    def __init__(self, desk: Desk, database: Reconnecting) -> None:
+        self._desk = desk
+        self._database = database
+        self._tail = JobId(0)
+        self._eventless: list[Entry] = []
+
+    async def start(self) -> None:
+        """Set the point from which the tail is followed; call before the first lane is owned."""
+        self._tail = await self._database.keep_trying(lambda database: last_job(database, self._desk.pool))
+
+    async def run(self) -> None:
+        """Read whenever something is wanted, until cancelled; raise LeaseLostError."""
+        wanted = self._desk.jobs_wanted
+        while True:
+            try:
+                async with asyncio.timeout(POLL_SECONDS):
+                    await wanted.wait()
+            except TimeoutError:
+                pass
+            wanted.clear()
+            await self._database.keep_trying(self._pass)
+            self._desk.start_jobs()
+            await asyncio.sleep(SPACING_SECONDS)
+
+    async def _pass(self, database: Database) -> None:
+        desk = self._desk
+        await self._load_events(database)
+        if desk.reloading:
+            await self._reload(database)
+        if desk.holding:
+            await self._hold(database)
+        await self._follow_tail(database)
+        if desk.hungry:
+            await self._read_backlogs(database)
+        if desk.due:
+            await self._read_due(database)
+        if desk.unblocked:
+            await self._read_held(database)
+        if desk.probing:
+            await self._read_probes(database)
+        await self._load_events(database)
+
+    async def _follow_tail(self, database: Database) -> None:
+        more = True
+        while more:
+            jobs, self._tail, more = await tail_jobs(
+                database, self._desk.pool, self._tail, self._desk.session, limit=TAIL_LIMIT
+            )
+            for job in jobs:
+                lane = self._desk.lanes.get(job.connection)
+                if lane is not None:
+                    self._note(lane, lane.feed_tail(job))
+
+    async def _read_backlogs(self, database: Database) -> None:
+        lanes = _take(self._desk.hungry)
+        wanting = [lane for lane in lanes if lane.backlogged and lane.has_room]
+        if not wanting:
+            return
+        limit = max(10, min(WINDOW // 2, JOBS_AT_ONCE // len(wanting)))
+        for lane in wanting:
+            lane.window = max(20, min(WINDOW, MEMORY_JOBS // (len(self._desk.hungry) + len(wanting))))
+        jobs = await lane_jobs(database, [(lane.id, lane.cursor) for lane in wanting], limit=limit)
+        found = _by_lane(jobs)
+        for lane in wanting:
+            mine = found.get(lane.id, [])
+            if len(mine) < limit:
+                lane.backlogged = False
+            for job in mine:
+                self._note(lane, lane.feed(job))
+            self._review(lane)
+
+    async def _read_due(self, database: Database) -> None:
+        lanes = _take(self._desk.due)
+        ready = [lane for lane in lanes if lane.delivers and lane.has_room]
+        waiting = [lane for lane in lanes if lane.delivers and not lane.has_room]
+        now = time.monotonic()
+        for lane in waiting:
+            self._desk.set_alarm(lane, now + POLL_SECONDS)
+        if not ready:
+            return
+        jobs = await due_jobs(database, [lane.id for lane in ready], limit=WINDOW)
+        following = await next_due(database, [lane.id for lane in ready])
+        found = _by_lane(jobs)
+        now = time.monotonic()
+        for lane in ready:
+            mine = found.get(lane.id, [])
+            for job in mine:
+                self._note(lane, lane.feed_due(job))
+            seconds = POLL_SECONDS if len(mine) == WINDOW else following.get(lane.id)
+            lane.next_due = None if seconds is None else now + seconds
+            if lane.next_due is not None:
+                self._desk.set_alarm(lane, lane.next_due)
+            self._review(lane)
+
+    async def _read_held(self, database: Database) -> None:
+        lanes = _take(self._desk.unblocked)
+        # What must be held is written before what is held is read; otherwise a job could be passed by a later one.
+        if any(lane.must_hold for lane in lanes):
+            self._desk.holding.update(lane for lane in lanes if lane.must_hold)
+            await self._hold(database)
+        keys = [(lane.id, subject) for lane in lanes if lane.delivers for subject in lane.held_wanted][:LANES_AT_ONCE]
+        if not keys:
+            return
+        jobs = await held_jobs(database, keys, limit=BEHIND_LIMIT)
+        found: dict[tuple[int, int | None], list[Job]] = {}
+        for job in jobs:
+            found.setdefault((job.connection, job.subject), []).append(job)
+        for connection, subject in keys:
+            lane = self._desk.lanes[connection]
+            mine = found.get((connection, subject), [])
+            for entry in lane.feed_held(subject, mine, all_of_them=len(mine) < BEHIND_LIMIT):
+                self._note(lane, entry)
+        for lane in lanes:
+            self._review(lane)
+
+    async def _read_probes(self, database: Database) -> None:
+        now = time.monotonic()
+        lanes = [
+            lane
+            for lane in _take(self._desk.probing)
+            if lane.state is LaneState.QUARANTINED
+            and not lane.suspended
+            and lane.probe_at is not None
+            and lane.probe_at <= now
+        ]
+        if not lanes:
+            return
+        jobs = await due_jobs(database, [lane.id for lane in lanes], limit=1, early=True)
+        deferred = _by_lane(jobs)
+        others = [lane for lane in lanes if lane.id not in deferred]
+        if others:
+            deferred |= _by_lane(await lane_jobs(database, [(lane.id, JobId(0)) for lane in others], limit=1))
+        for lane in lanes:
+            mine = deferred.get(lane.id)
+            entry = lane.feed_probe(mine[0]) if mine else None
+            if entry is None:
+                self._desk.set_alarm(lane, now + POLL_SECONDS)
+            else:
+                self._eventless.append(entry)
+
+    async def _hold(self, database: Database) -> None:
+        held: list[JobId] = []
+        for lane in _take(self._desk.holding):
+            held.extend(lane.take_to_hold())
+        if held:
+            await settle(database, self._desk.pool, self._desk.session, Settlement(held=held))
+
+    async def _reload(self, database: Database) -> None:
+        lanes = [lane for lane in _take(self._desk.reloading) if lane.reload_wanted and not lane.changed]
+        if not lanes:
+            return
+        rows = await read_lanes(database, self._desk.session, [lane.id for lane in lanes])
+        now = time.monotonic()
+        for row in rows:
+            lane = self._desk.lanes.get(row.connection)
+            if lane is not None and not lane.changed:
+                lane.load(row, now)
+                self._desk.arm(lane)
+                self._review(lane)
+
+    async def _load_events(self, database: Database) -> None:
+        entries = [entry for entry in self._eventless if not entry.loaded]
+        keys = {entry.job.event: entry.job.at for entry in entries}
+        if not keys:
+            self._eventless.clear()
+            return
+        events: dict[EventId, EventRow] = {event.id: event for event in await load_events(database, list(keys.items()))}
+        self._eventless.clear()
+        lanes: set[Lane] = set()
+        now = time.monotonic()
+        for entry in entries:
+            entry.event = events.get(entry.job.event)
+            entry.loaded = True
+            if entry.probe:
+                self._desk.probes.append(entry)
+            lanes.add(entry.lane)
+        for lane in lanes:
+            self._desk.review(lane, now)
+
+    def _note(self, lane: Lane, entry: Entry | None) -> None:
+        if entry is not None:
+            self._eventless.append(entry)
+        elif lane.must_hold:
+            self._desk.holding.add(lane)
+
+    def _review(self, lane: Lane) -> None:
+        self._desk.review(lane, time.monotonic())
+
+
+def _take(lanes: set[Lane]) -> list[Lane]:
+    """Remove up to LANES_AT_ONCE lanes from a set."""
+    taken = list(islice(lanes, LANES_AT_ONCE))
+    lanes.difference_update(taken)
+    return taken
+
+
+def _by_lane(jobs: Iterable[Job]) -> dict[int, list[Job]]:
+    found: dict[int, list[Job]] = {}
+    for job in jobs:
+        found.setdefault(job.connection, []).append(job)
+    return found

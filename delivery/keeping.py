@@ -1,0 +1,174 @@
+"""Keeping: the lease, the share of lanes, and the published configuration of one worker session.
+
+Lanes divide evenly over the sessions of a pool. A session with too few takes free ones; one with too many stops
+starting jobs on the surplus and gives each back once nothing of it is under way. So a lane is never in two hands.
+"""
+
+import asyncio
+import time
+
+from connectors.connector import Connection, Connector
+from connectors.context import ConnectorContext
+from connectors.errors import NoConnectorError
+from connectors.http import GuardedHttp
+from connectors.registry import open_connector
+from contracts.connection import parse_connection_spec
+from contracts.ids import ConnectionId
+from delivery.credentials import MountedSecrets, NamespacedSecrets
+from delivery.desk import Desk
+from delivery.lane import Lane
+from delivery.metrics import WorkerMetrics
+from delivery.reconnect import Reconnecting
+from delivery.settings import WorkerSettings
+from delivery.unavailable import UnavailableConnector
+from store import lanes as store
+from store.database import Database
+from store.dispatch import read_epoch
+
+TICK_SECONDS = 1.0
+LEASE_MARGIN = 0.8
+"""Part of the lease during which a worker sends; the rest is for a request that began at its end, and for pauses."""
+
+
+class Keeping:
+    """Lease and lanes of one session."""
+
+    def __init__(
+        self,
+        desk: Desk,
+        database: Reconnecting,
+        settings: WorkerSettings,
+        http: GuardedHttp,
+        secrets: MountedSecrets,
+        metrics: WorkerMetrics,
+    ) -> None:
+        self._desk = desk
+        self._database = database
+        self._settings = settings
+        self._http = http
+        self._secrets = secrets
+        self._metrics = metrics
+        self._epoch = -1
+        self._nudged = asyncio.Event()
+
+    def nudge(self) -> None:
+        """Look at once whether the configuration changed."""
+        self._nudged.set()
+
+    async def run(self) -> None:
+        """Keep until cancelled; raise LeaseLostError."""
+        while True:
+            await self._database.keep_trying(self._tick)
+            try:
+                async with asyncio.timeout(TICK_SECONDS):
+                    await self._nudged.wait()
+            except TimeoutError:
+                pass
+            self._nudged.clear()
+
+    async def give_back(self) -> None:
+        """Give all lanes back, with their tokens, and end the session."""
+        await self._database.once(self._give_back)
+
+    def try_quarantined(self, namespaces: set[str]) -> None:
+        """Probe the quarantined lanes of namespaces whose Secrets changed."""
+        now = time.monotonic()
+        for lane in self._desk.lanes.values():
+            if lane.connection.namespace in namespaces and lane.quarantine_reason is not None:
+                lane.probe_at = now
+                self._desk.set_alarm(lane, now)
+
+    async def _tick(self, database: Database) -> None:
+        await self._renew(database)
+        await store.reap_sessions(database, self._desk.pool)
+        epoch = await read_epoch(database)
+        if epoch != self._epoch:
+            await self._refresh(database)
+            self._epoch = epoch
+        await self._share(database)
+        self._count()
+
+    async def _renew(self, database: Database) -> None:
+        asked = time.monotonic()
+        database_seconds = await store.heartbeat(database, self._desk.session, self._settings.lease)
+        self._desk.clock.set(database_seconds, asked, time.monotonic())
+        self._desk.lease_until = asked + self._settings.lease.total_seconds() * LEASE_MARGIN
+        self._desk.start_jobs()
+
+    async def _refresh(self, database: Database) -> None:
+        """Take over what was published since: changed specs, and lanes that somebody else has written."""
+        changed: list[ConnectionId] = []
+        for connection, generation, revision in await store.lane_versions(database, self._desk.session):
+            lane = self._desk.lanes.get(connection)
+            if lane is not None and (lane.generation != generation or lane.revision != revision):
+                changed.append(connection)
+        if changed:
+            self._desk.route_names = await store.read_route_names(database, self._desk.session)
+            for row in await store.read_lanes(database, self._desk.session, changed):
+                await self._reconfigure(self._desk.lanes[row.connection], row)
+
+    async def _reconfigure(self, lane: Lane, row: store.LaneRow) -> None:
+        now = time.monotonic()
+        if lane.generation != row.generation:
+            former = lane.connector
+            connection = _connection(row)
+            lane.reconfigure(connection, self._open(connection), row.generation, now)
+            await former.close()
+        if lane.revision != row.revision and not lane.changed:
+            lane.load(row, now)
+            self._desk.arm(lane)
+        self._desk.review(lane, now)
+
+    async def _share(self, database: Database) -> None:
+        desk = self._desk
+        fair = (await store.count_share(database, desk.pool)).fair
+        owned = len(desk.lanes)
+        if owned < fair:
+            taken = await store.acquire_lanes(database, desk.pool, desk.session, limit=fair - owned)
+            if taken:
+                await self._take(database, taken)
+        surplus = list(desk.lanes.values())[fair:]
+        for lane in surplus:
+            lane.releasing = True
+        free = [lane for lane in surplus if lane.idle and not lane.changed]
+        if free:
+            await self._release(database, free)
+
+    async def _take(self, database: Database, taken: list[ConnectionId]) -> None:
+        self._desk.route_names = await store.read_route_names(database, self._desk.session)
+        rows = await store.read_lanes(database, self._desk.session, taken)
+        now = time.monotonic()
+        for row in rows:
+            connection = _connection(row)
+            self._desk.add(Lane(connection, self._open(connection), row, now), now)
+
+    async def _release(self, database: Database, lanes: list[Lane]) -> None:
+        now = time.monotonic()
+        tokens = [(lane.id, lane.bucket.available(now)) for lane in lanes]
+        await store.release_lanes(database, self._desk.session, tokens)
+        for lane in lanes:
+            self._desk.remove(lane)
+            await lane.connector.close()
+
+    async def _give_back(self, database: Database) -> None:
+        await self._release(database, list(self._desk.lanes.values()))
+        await store.close_session(database, self._desk.session)
+
+    def _open(self, connection: Connection) -> Connector:
+        credentials = NamespacedSecrets(self._secrets, connection.namespace)
+        try:
+            return open_connector(connection, ConnectorContext(credentials, self._http))
+        except NoConnectorError as error:
+            return UnavailableConnector(str(error))
+
+    def _count(self) -> None:
+        states: dict[str, int] = {"Open": 0, "Quarantined": 0, "Suspended": 0}
+        for lane in self._desk.lanes.values():
+            states["Suspended" if lane.suspended else lane.state.value] += 1
+        for state, count in states.items():
+            self._metrics.lanes.labels(state).set(count)
+        self._metrics.under_way.set(sum(lane.under_way for lane in self._desk.lanes.values()))
+
+
+def _connection(row: store.LaneRow) -> Connection:
+    return Connection(row.uid, row.namespace, row.name, row.tenant, parse_connection_spec(row.spec))

@@ -1,0 +1,100 @@
+"""Prometheus metrics of dispatcher and worker. Labels name connections and outcomes, never events, jobs or payloads."""
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from connectors.connector import Connection
+from contracts.outcomes import Delivered, Report
+from delivery.effects import outcome_name
+from store.upkeep import BacklogRow
+
+_LATENCY_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 3600, 21600)
+_CONNECTION = ("namespace", "connection")
+
+
+class WorkerMetrics:
+    """What a worker counts."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.attempts = Counter(
+            "integrations_attempts", "Delivery attempts by outcome.", (*_CONNECTION, "outcome"), registry=registry
+        )
+        self.attempt_seconds = Histogram(
+            "integrations_attempt_seconds",
+            "Time a partner took to answer.",
+            ("provider",),
+            registry=registry,
+            buckets=_LATENCY_BUCKETS,
+        )
+        self.delivery_seconds = Histogram(
+            "integrations_delivery_seconds",
+            "Emission to delivery, retries included.",
+            registry=registry,
+            buckets=_LATENCY_BUCKETS,
+        )
+        self.fenced = Counter(
+            "integrations_fenced_results", "Results that came after the lease or the job was lost.", registry=registry
+        )
+        self.lanes = Gauge(
+            "integrations_owned_lanes", "Lanes this worker owns, by state.", ("state",), registry=registry
+        )
+        self.under_way = Gauge("integrations_requests_under_way", "Requests under way.", registry=registry)
+        self.database_up = Gauge("integrations_database_up", "Whether the database answers.", registry=registry)
+        self.sessions = Counter(
+            "integrations_worker_sessions", "Sessions begun; more than one: leases lost.", registry=registry
+        )
+        self._attempt_children: dict[tuple[str, str, str], Counter] = {}
+        self._seconds_children: dict[str, Histogram] = {}
+
+    def attempted(self, connection: Connection, report: Report, seconds: float) -> None:
+        """Count one attempt."""
+        outcome = "Delivered" if type(report.outcome) is Delivered else outcome_name(report.outcome)
+        key = (connection.namespace, connection.name, outcome)
+        counter = self._attempt_children.get(key)
+        if counter is None:
+            counter = self._attempt_children[key] = self.attempts.labels(*key)
+        counter.inc()
+        provider = connection.spec.provider.value
+        histogram = self._seconds_children.get(provider)
+        if histogram is None:
+            histogram = self._seconds_children[provider] = self.attempt_seconds.labels(provider)
+        histogram.observe(seconds)
+
+    def delivered(self, seconds: float) -> None:
+        """Count one delivery and its age."""
+        self.delivery_seconds.observe(max(0.0, seconds))
+
+
+class DispatcherMetrics:
+    """What a dispatcher counts."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.events = Counter("integrations_events_dispatched", "Events dispatched.", registry=registry)
+        self.jobs = Counter("integrations_jobs_created", "Jobs created.", registry=registry)
+        self.failures = Counter(
+            "integrations_routing_failures", "Jobs that a failing filter prevented.", registry=registry
+        )
+        self.batches = Counter(
+            "integrations_dispatch_batches",
+            "Batches by result: written, or lost to another dispatcher.",
+            ("result",),
+            registry=registry,
+        )
+        self.epoch = Gauge("integrations_routing_epoch", "Routing epoch in use.", registry=registry)
+        self.database_up = Gauge("integrations_database_up", "Whether the database answers.", registry=registry)
+        self._backlog = Gauge("integrations_backlog_jobs", "Unfinished jobs.", _CONNECTION, registry=registry)
+        self._oldest = Gauge(
+            "integrations_backlog_oldest_seconds", "Age of the oldest unfinished job.", _CONNECTION, registry=registry
+        )
+        self._state = Gauge(
+            "integrations_lane_state", "1 for the state a connection is in.", (*_CONNECTION, "state"), registry=registry
+        )
+
+    def backlog(self, rows: list[BacklogRow]) -> None:
+        """Replace the per-connection gauges; connections that are gone disappear."""
+        for gauge in (self._backlog, self._oldest, self._state):
+            gauge.clear()
+        for row in rows:
+            self._backlog.labels(row.namespace, row.connection).set(row.jobs)
+            self._oldest.labels(row.namespace, row.connection).set(row.oldest_seconds)
+            state = "Suspended" if row.suspended else row.state
+            self._state.labels(row.namespace, row.connection, state).set(1)

@@ -1,0 +1,58 @@
+"""Settings of the programs, read once from the environment (`INTEGRATIONS_…`) and handed down."""
+
+from datetime import timedelta
+from ipaddress import IPv4Network, IPv6Network
+from pathlib import Path
+from socket import gethostname
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class ProgramSettings(BaseSettings):
+    """What every program needs."""
+
+    model_config = SettingsConfigDict(env_prefix="INTEGRATIONS_", frozen=True)
+
+    database_url: SecretStr = Field(description="PostgreSQL connection string of this program's own role.")
+    health_port: int | None = Field(
+        default=None, ge=0, le=65535, description="Port for /metrics, /healthz and /readyz; none by default."
+    )
+    health_host: str = Field(default="0.0.0.0", description="Address to serve health on.")  # noqa: S104 -- in a pod
+    log_level: str = Field(default="INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="Least level logged.")
+
+
+class DispatcherSettings(ProgramSettings):
+    """Settings of the dispatcher."""
+
+    batch: int = Field(default=1000, ge=1, le=10_000, description="Events per transaction at most.")
+    event_days: int = Field(default=30, ge=1, le=3650, description="Days that events are kept.")
+    attempt_days: int = Field(default=30, ge=1, le=3650, description="Days that attempts are kept.")
+    dead_letter_days: int = Field(default=90, ge=1, le=3650, description="Days that dead letters are kept.")
+
+
+class WorkerSettings(ProgramSettings):
+    """Settings of a delivery worker."""
+
+    worker_name: str = Field(
+        default_factory=gethostname, min_length=1, max_length=253, description="Unique in its pool; a pod's name."
+    )
+    secrets_directory: Path = Field(
+        default=Path("/etc/integrations/secrets"), description="Mounted Secrets: <namespace>/<secret>/<key>."
+    )
+    senders: int = Field(default=256, ge=1, le=4096, description="Requests under way at once, over all connections.")
+    lease: timedelta = Field(
+        default=timedelta(seconds=15),
+        ge=timedelta(seconds=1),
+        le=timedelta(minutes=5),
+        description="How long a silent worker keeps its connections before another takes them.",
+    )
+    drain: timedelta = Field(
+        default=timedelta(seconds=25),
+        ge=timedelta(0),
+        le=timedelta(minutes=10),
+        description="How long a stopping worker waits for requests under way.",
+    )
+    egress_allow: tuple[IPv4Network | IPv6Network, ...] = Field(
+        default=(), description="Networks that may be called although they are private, as a JSON list of CIDRs."
+    )

@@ -1,0 +1,196 @@
+"""Writing down what came of attempts, many at once.
+
+Results gather for some milliseconds and go out together: plain successes in one statement, everything else in one
+transaction (see `store.jobs` for what a kill at any point leaves behind). Only after the commit does a lane learn of
+it and let the next job of the subject go. A database that is away keeps the results waiting here; a lost lease makes
+them worthless, since the jobs have another owner: they are counted and dropped.
+"""
+
+import asyncio
+import time
+from dataclasses import dataclass
+from datetime import timedelta
+
+from contracts.outcomes import Report
+from delivery.desk import Desk
+from delivery.effects import outcome_name
+from delivery.lane import Entry, Lane
+from delivery.metrics import WorkerMetrics
+from delivery.reconnect import Reconnecting
+from store.database import Database
+from store.errors import LeaseLostError
+from store.jobs import AttemptRow, DeadLetter, Deferral, Settlement, finish, settle
+
+GATHER_SECONDS = 0.008
+"""How long results gather before they are written. Delivery is over by then: this delays only the next of a subject."""
+
+BATCH = 1_000
+
+UNSETTLED_LIMIT = 10_000
+"""Results that may wait for the database; at more, nothing new is sent."""
+
+
+@dataclass(slots=True)
+class Result:
+    """One ended attempt: exactly one of `deferral`, `burial` and `returned` is set unless it was a success."""
+
+    entry: Entry
+    report: Report
+    started: float
+    ended: float
+    success: bool = False
+    deferral: tuple[int, timedelta] | None = None
+    burial: str | None = None
+
+
+class Settling:
+    """The results of one session on their way to the database."""
+
+    def __init__(self, desk: Desk, database: Reconnecting, metrics: WorkerMetrics) -> None:
+        self._desk = desk
+        self._database = database
+        self._metrics = metrics
+        self._successes: list[Result] = []
+        self._others: list[Result] = []
+        self._changed_lanes: set[Lane] = set()
+        self._hasten: set[Lane] = set()
+        self._wanted = asyncio.Event()
+        self._settled = asyncio.Event()
+        self._settled.set()
+
+    @property
+    def full(self) -> bool:
+        """Whether so many results wait that nothing new should be sent."""
+        return len(self._successes) + len(self._others) >= UNSETTLED_LIMIT
+
+    def add(self, result: Result) -> None:
+        """Hand over an ended attempt."""
+        (self._successes if result.success else self._others).append(result)
+        self._wake()
+
+    def note_lane(self, lane: Lane, *, hasten: bool = False) -> None:
+        """Have a lane's changed state written; with `hasten` its deferred jobs become due."""
+        self._changed_lanes.add(lane)
+        if hasten:
+            self._hasten.add(lane)
+        self._wake()
+
+    async def run(self) -> None:
+        """Write results until cancelled; raise LeaseLostError."""
+        while True:
+            await self._wanted.wait()
+            await asyncio.sleep(GATHER_SECONDS)
+            self._wanted.clear()
+            await self._database.keep_trying(self._flush)
+            if not (self._successes or self._others or self._changed_lanes):
+                self._settled.set()
+
+    async def drained(self) -> None:
+        """Wait until everything handed over so far is written."""
+        await self._settled.wait()
+
+    def _wake(self) -> None:
+        self._settled.clear()
+        self._wanted.set()
+
+    async def _flush(self, database: Database) -> None:
+        while self._successes:
+            batch = self._successes[:BATCH]
+            await self._write_successes(database, batch)
+            del self._successes[: len(batch)]
+        if self._others or self._changed_lanes:
+            await self._write_others(database)
+
+    async def _write_successes(self, database: Database, batch: list[Result]) -> None:
+        now = time.monotonic()
+        rows = [(self._attempt(result, now), result.entry.job.attempts) for result in batch]
+        try:
+            kept = await finish(database, self._desk.pool, self._desk.session, rows)
+        except LeaseLostError:
+            self._metrics.fenced.inc(len(batch))
+            raise
+        self._metrics.fenced.inc(len(batch) - kept)
+        for result in batch:
+            result.entry.lane.settled(result.entry)
+        self._go_on({result.entry.lane for result in batch})
+
+    async def _write_others(self, database: Database) -> None:
+        others = self._others[:BATCH]
+        changed, hasten = self._changed_lanes, self._hasten
+        now = time.monotonic()
+        what = Settlement(
+            attempts=[self._attempt(result, now) for result in others],
+            lanes=[lane.change(now) for lane in changed],
+            hasten=[lane.id for lane in hasten],
+            deferred=[_deferral(result, *result.deferral, now) for result in others if result.deferral is not None],
+            dead=[_dead_letter(result, result.burial) for result in others if result.burial is not None],
+        )
+        self._changed_lanes, self._hasten = set(), set()
+        for lane in changed:
+            lane.changed = False
+        try:
+            settled = await settle(database, self._desk.pool, self._desk.session, what)
+        except LeaseLostError:
+            self._metrics.fenced.inc(len(others))
+            raise
+        except BaseException:
+            # Not written: all of it is still to be done. A commit whose acknowledgement was lost is fenced next time.
+            self._changed_lanes |= changed
+            self._hasten |= hasten
+            for lane in changed:
+                lane.changed = True
+            raise
+        del self._others[: len(others)]
+        self._metrics.fenced.inc(settled.fenced)
+        for lane in changed:
+            if lane.id in settled.stale_lanes:
+                lane.reload_wanted = True
+            else:
+                lane.revision += 1
+        self._note_ends(others)
+        for lane in hasten:
+            self._desk.set_alarm(lane, time.monotonic())
+        self._go_on({result.entry.lane for result in others} | changed)
+
+    def _note_ends(self, results: list[Result]) -> None:
+        for result in results:
+            lane = result.entry.lane
+            if result.deferral is not None:
+                due = result.ended + result.deferral[1].total_seconds()
+                lane.deferred(result.entry, due)
+                self._desk.set_alarm(lane, due)
+            elif result.burial is not None:
+                lane.settled(result.entry)
+            # Otherwise the job was put back or dropped when its attempt ended: nothing of it had to be written.
+
+    def _go_on(self, lanes: set[Lane]) -> None:
+        now = time.monotonic()
+        for lane in lanes:
+            self._desk.review(lane, now)
+        self._desk.start_jobs()
+
+    def _attempt(self, result: Result, now: float) -> AttemptRow:
+        job, lane, report = result.entry.job, result.entry.lane, result.report
+        return AttemptRow(
+            job.id,
+            job.event,
+            lane.connection.tenant,
+            lane.id,
+            job.route,
+            job.attempts + 1,
+            outcome_name(report.outcome),
+            report.status_code,
+            (result.ended - result.started) * 1000,
+            (now - result.ended) * 1000,
+            report.detail or None,
+        )
+
+
+def _deferral(result: Result, attempts: int, delay: timedelta, now: float) -> Deferral:
+    job = result.entry.job
+    return Deferral(job.id, job.attempts, attempts, max(0.0, delay.total_seconds() - (now - result.ended)))
+
+
+def _dead_letter(result: Result, reason: str) -> DeadLetter:
+    job = result.entry.job
+    return DeadLetter(job.id, job.attempts, job.attempts + 1, reason, result.report.detail)

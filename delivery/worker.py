@@ -1,0 +1,168 @@
+"""The delivery worker of one pool: claims by owning lanes, sends, settles, and drains when told to stop.
+
+A worker lives in sessions. Losing the lease (a hang longer than the lease, a partition from the database) ends a
+session: everything in memory is dropped, requests under way are abandoned, and a new session begins with nothing.
+A database that is away ends nothing: results wait, and sending stops by itself when the lease can no longer be sure.
+"""
+
+import asyncio
+import logging
+import time
+from random import Random
+from typing import Protocol
+
+from prometheus_client import CollectorRegistry
+
+from connectors.egress import EgressPolicy
+from connectors.http import GuardedHttp
+from delivery.clock import DatabaseClock
+from delivery.credentials import MountedSecrets
+from delivery.desk import Desk
+from delivery.health import HealthServer
+from delivery.intake import Intake
+from delivery.keeping import Keeping
+from delivery.metrics import WorkerMetrics
+from delivery.reconnect import Reconnecting
+from delivery.sending import Sending
+from delivery.settings import WorkerSettings
+from delivery.settling import Settling
+from store.database import Database, Listener
+from store.dispatch import pool_channel
+from store.errors import LeaseLostError, StoreError
+from store.lanes import find_pool, open_session
+from store.publication import CHANNEL as ROUTING_CHANNEL
+
+log = logging.getLogger(__name__)
+
+
+class SetReady(Protocol):
+    """Tells the health server whether this worker is ready."""
+
+    def __call__(self, *, ready: bool) -> None:
+        """Set it."""
+
+
+class NoPoolError(StoreError):
+    """The database role of this worker belongs to no pool."""
+
+
+class Worker:
+    """A worker process."""
+
+    def __init__(self, settings: WorkerSettings) -> None:
+        self._settings = settings
+        self._registry = CollectorRegistry()
+        self._metrics = WorkerMetrics(self._registry)
+        self._ready = False
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Deliver until `stop` is set, then drain; raise NoPoolError or NotMigratedError if it cannot begin."""
+        settings = self._settings
+        health = HealthServer(self._registry, lambda: None if self._ready else "no session yet")
+        server = None
+        if settings.health_port is not None:
+            server = await health.start(settings.health_host, settings.health_port)
+        secrets = MountedSecrets(settings.secrets_directory)
+        async with GuardedHttp(EgressPolicy(settings.egress_allow, setting="INTEGRATIONS_EGRESS_ALLOW")) as http:
+            while not stop.is_set():
+                session = _Session(settings, self._metrics, secrets, http)
+                try:
+                    await session.run(stop, self._set_ready)
+                except* LeaseLostError as lost:
+                    log.warning("session lost", extra={"reason": str(lost.exceptions[0])})
+                self._set_ready(ready=False)
+        if server is not None:
+            server.close()
+
+    def _set_ready(self, *, ready: bool) -> None:
+        self._ready = ready
+
+
+class _Session:
+    """From opening a session row to its loss or to the end of the drain."""
+
+    def __init__(
+        self, settings: WorkerSettings, metrics: WorkerMetrics, secrets: MountedSecrets, http: GuardedHttp
+    ) -> None:
+        self._settings = settings
+        self._metrics = metrics
+        self._secrets = secrets
+        self._http = http
+        self._dsn = settings.database_url.get_secret_value()
+        up = metrics.database_up.set
+        self._reading = Reconnecting(self._dsn, "worker-intake", up)
+        self._writing = Reconnecting(self._dsn, "worker-settling", up)
+        self._leasing = Reconnecting(self._dsn, "worker-lease", up)
+
+    async def run(self, stop: asyncio.Event, set_ready: SetReady) -> None:
+        """Work until `stop`; raise LeaseLostError in a group."""
+        opening = asyncio.create_task(self._leasing.keep_trying(self._open))
+        stopping = asyncio.create_task(stop.wait())
+        await asyncio.wait((opening, stopping), return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
+        if not opening.done():
+            opening.cancel()
+            return
+        desk = await opening
+        self._metrics.sessions.inc()
+        try:
+            await self._work(desk, stop, set_ready)
+        finally:
+            desk.close()
+            for database in (self._reading, self._writing, self._leasing):
+                await database.close()
+
+    async def _open(self, database: Database) -> Desk:
+        pool = await find_pool(database)
+        if pool is None:
+            raise NoPoolError("this database role belongs to no pool; the operator creates pools and their roles")
+        pool_id, name = pool
+        asked = time.monotonic()
+        session = await open_session(database, pool_id, self._settings.worker_name, self._settings.lease)
+        log.info("session opened", extra={"pool": name, "session": session})
+        desk = Desk(pool_id, session, DatabaseClock())
+        desk.lease_until = asked
+        return desk
+
+    async def _work(self, desk: Desk, stop: asyncio.Event, set_ready: SetReady) -> None:
+        settling = Settling(desk, self._writing, self._metrics)
+        sending = Sending(desk, settling, self._reading, self._metrics, Random(), self._settings.senders)  # noqa: S311 -- jitter
+        intake = Intake(desk, self._reading)
+        keeping = Keeping(desk, self._leasing, self._settings, self._http, self._secrets, self._metrics)
+        listener = Listener(self._dsn, "worker", lambda channel: _wake(channel, desk, keeping))
+        await intake.start()
+        async with asyncio.TaskGroup() as group:
+            senders = group.create_task(sending.run())
+            tasks = [
+                group.create_task(intake.run()),
+                group.create_task(keeping.run()),
+                group.create_task(listener.run([pool_channel(desk.pool), ROUTING_CHANNEL])),
+                group.create_task(self._secrets.watch(keeping.try_quarantined)),
+            ]
+            settler = group.create_task(settling.run())
+            set_ready(ready=True)
+            await stop.wait()
+            set_ready(ready=False)
+            log.info("draining", extra={"under_way": sending.busy})
+            desk.draining = True
+            await self._drain(sending, settling)
+            for task in (senders, settler, *tasks):
+                task.cancel()
+        await keeping.give_back()
+        log.info("drained and gave its connections back")
+
+    async def _drain(self, sending: Sending, settling: Settling) -> None:
+        """Wait for requests under way and their results; what is not done in time is sent again by the next owner."""
+        try:
+            async with asyncio.timeout(self._settings.drain.total_seconds()):
+                await sending.idle()
+                await settling.drained()
+        except TimeoutError:
+            log.warning("drain took too long", extra={"under_way": sending.busy})
+
+
+def _wake(channel: str, desk: Desk, keeping: Keeping) -> None:
+    if channel == ROUTING_CHANNEL:
+        keeping.nudge()
+    else:
+        desk.jobs_wanted.set()

@@ -1,0 +1,87 @@
+"""Connections to PostgreSQL as all programs make them.
+
+Every connection is in autocommit mode: each statement is its own transaction, so no transaction can stay open while
+a program waits for a partner. Where several statements belong together, the caller opens `connection.transaction()`.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from psycopg import AsyncConnection, AsyncRawCursor, OperationalError, errors, sql
+
+from store.errors import DatabaseUnreachableError, NotMigratedError
+from store.statement import Statement
+
+Database = AsyncConnection[tuple[Any, ...]]
+
+_OPTIONS = (
+    # A frozen program must not hold locks for ever, and a lost network must be noticed.
+    "-c idle_in_transaction_session_timeout=10s -c statement_timeout=60s -c jit=off "
+    "-c tcp_keepalives_idle=10 -c tcp_keepalives_interval=5 -c tcp_keepalives_count=3"
+)
+
+
+async def connect(dsn: str, program: str) -> Database:
+    """Open a connection for `program`; raise DatabaseUnreachableError if the server does not answer."""
+    try:
+        connection: Database = await AsyncConnection.connect(
+            dsn,
+            autocommit=True,
+            prepare_threshold=0,
+            cursor_factory=AsyncRawCursor,
+            application_name=f"integrations-{program}",
+            options=_OPTIONS,
+            connect_timeout=10,
+            keepalives_idle=10,
+            keepalives_interval=5,
+            keepalives_count=3,
+        )
+    except OperationalError as error:
+        raise DatabaseUnreachableError(f"cannot reach the database: {_first_line(error)}") from error
+    return connection
+
+
+async def run(database: Database, what: Statement, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:
+    """Execute a statement and return its rows; connection failures become DatabaseUnreachableError."""
+    try:
+        cursor = await database.execute(what.sql, parameters, binary=True)
+        return await cursor.fetchall() if cursor.description else []
+    except (errors.UndefinedTable, errors.InvalidSchemaName, errors.UndefinedColumn, errors.UndefinedFunction) as error:
+        raise NotMigratedError(f"{what.name}: {_first_line(error)}; run `integrations migrate`") from error
+    except (OperationalError, errors.InterfaceError) as error:
+        raise DatabaseUnreachableError(f"{what.name}: {_first_line(error)}") from error
+
+
+class Listener:
+    """Wakes somebody when one of several channels is notified, over a connection of its own.
+
+    Only a hint: whoever relies on it also polls, since a notification can be lost with the connection.
+    """
+
+    def __init__(self, dsn: str, program: str, wake: Callable[[str], None]) -> None:
+        self._dsn = dsn
+        self._program = program
+        self._wake = wake
+
+    async def run(self, channels: Sequence[str]) -> None:
+        """Listen until cancelled, reconnecting after failures; wakes once after every (re)connection."""
+        while True:
+            try:
+                await self._listen(channels)
+            except (DatabaseUnreachableError, OperationalError):
+                await asyncio.sleep(0.5)
+
+    async def _listen(self, channels: Sequence[str]) -> None:
+        database = await connect(self._dsn, f"{self._program}-listener")
+        async with database:
+            for channel in channels:
+                await database.execute(sql.SQL("listen {}").format(sql.Identifier(channel)).as_bytes(None))
+                self._wake(channel)
+            async for notification in database.notifies():
+                self._wake(notification.channel)
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__

@@ -1,0 +1,429 @@
+"""What a worker asks of the database: jobs and payloads in, results out.
+
+A worker owns lanes (see `store.lanes`), so claiming a job writes nothing: it reads the jobs of its lanes and keeps in
+memory which of them are under way. New jobs are found by one range scan above the last id seen (`tail_jobs`); lanes
+with more jobs than the worker wants to hold are read on demand (`lane_jobs`), behind a cursor in the worker's memory
+that spares it the dead index entries of finished jobs. Both rely on job ids being in commit order, which
+`store.dispatch` ensures; a new owner starts at zero and relies on nothing.
+
+Results are written by `finish` (plain successes, one statement) and `settle` (all else, one transaction). Both first
+lock the worker's session row. A worker whose lease
+was taken has no such row: nothing of its batch is written, and its jobs belong to the lanes' new owner. Killed before
+the commit, a worker leaves the jobs as they were, and they are sent again under the same message id; killed after it,
+nothing is left to do. A settlement whose acknowledgement was lost can be sent again: each write is fenced by the
+job's attempt count, so the second one finds nothing to do.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from contracts.ids import ConnectionId, EventId, JobId, PoolId, RouteId, SessionId, TenantId
+from store.database import Database, run
+from store.errors import LeaseLostError
+from store.statement import statement
+
+
+class Job(NamedTuple):
+    """A job as a worker holds it: `attempts` made before; `subject` is None where order does not matter."""
+
+    id: JobId
+    connection: ConnectionId
+    route: RouteId
+    event: EventId
+    at: datetime
+    subject: int | None
+    attempts: int
+
+
+class EventRow(NamedTuple):
+    """What a delivery says: the event itself. `data` is its JSON object in UTF-8, or None if it is a large one."""
+
+    id: EventId
+    nonce: int
+    at: datetime
+    tenant: TenantId
+    type: str
+    subject: str
+    data: bytes | None
+
+
+class AttemptRow(NamedTuple):
+    """One try, to be recorded. It ended `ended_ago_ms` milliseconds before now and took `duration_ms`."""
+
+    job: JobId
+    event: EventId
+    tenant: TenantId
+    connection: ConnectionId
+    route: RouteId
+    number: int
+    outcome: str
+    status_code: int | None
+    duration_ms: float
+    ended_ago_ms: float
+    detail: str | None
+
+
+class Deferral(NamedTuple):
+    """A job to be tried again no sooner than in `delay_seconds`, with the attempt count it has then."""
+
+    job: JobId
+    attempts_before: int
+    attempts: int
+    delay_seconds: float
+
+
+class DeadLetter(NamedTuple):
+    """A job that will not be tried again by itself."""
+
+    job: JobId
+    attempts_before: int
+    attempts: int
+    reason: str
+    detail: str
+
+
+class LaneChange(NamedTuple):
+    """A lane's runtime state as its owner last decided it; times are seconds from now, None for none."""
+
+    connection: ConnectionId
+    revision: int
+    state: str
+    consecutive_failures: int
+    quarantine_reason: str | None
+    probes: int
+    probe_in_seconds: float | None
+    paused_for_seconds: float | None
+
+
+@dataclass(slots=True)
+class Settlement:
+    """What came of attempts that were not plain successes, to be written together."""
+
+    deferred: list[Deferral] = field(default_factory=list)
+    dead: list[DeadLetter] = field(default_factory=list)
+    attempts: list[AttemptRow] = field(default_factory=list)
+    held: list[JobId] = field(default_factory=list)
+    lanes: list[LaneChange] = field(default_factory=list)
+    hasten: list[ConnectionId] = field(default_factory=list)
+
+    def __bool__(self) -> bool:
+        return bool(self.attempts or self.held or self.lanes or self.hasten)
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """What a settlement did: `fenced` jobs were no longer as the worker knew them; stale lanes had been changed."""
+
+    fenced: int
+    stale_lanes: frozenset[ConnectionId]
+
+
+LAST_JOB = statement(
+    "last_job",
+    "A job id that every later job exceeds. $1 pool.",
+    "select coalesce(max(id), 0) from integration.job where pool_id = $1::int",
+)
+
+TAIL_JOBS = statement(
+    "tail_jobs",
+    "New jobs of a pool above the last id seen; those of other owners' lanes come with their id alone. "
+    "$1 pool, $2 last id, $3 limit, $4 session.",
+    """
+    select j.id, l.connection_id, j.route_id, j.event_id, j.event_at, j.subject, j.attempts
+    from (
+        select * from integration.job where pool_id = $1::int and id > $2::bigint order by id limit $3::int
+    ) j
+    left join integration.lane l on l.connection_id = j.connection_id and l.owner = $4::bigint
+    order by j.id
+    """,
+    hot=True,
+)
+
+LANE_JOBS = statement(
+    "lane_jobs",
+    "The next ready jobs of some lanes, each behind its cursor. $1 connections, $2 cursors, $3 jobs a lane.",
+    """
+    select j.id, j.connection_id, j.route_id, j.event_id, j.event_at, j.subject, j.attempts
+    from unnest($1::int[], $2::bigint[]) as l (connection_id, cursor)
+    cross join lateral (
+        select * from integration.job
+        where state = 0 and connection_id = l.connection_id and id > l.cursor
+        order by connection_id, id limit $3::int
+    ) j
+    """,
+    hot=True,
+)
+
+DUE_JOBS = statement(
+    "due_jobs",
+    "Deferred jobs of some lanes whose time has come, in that order. $1 connections, $2 jobs a lane, "
+    "$3 whether to take them before their time.",
+    """
+    select j.id, j.connection_id, j.route_id, j.event_id, j.event_at, j.subject, j.attempts
+    from unnest($1::int[]) as l (connection_id)
+    cross join lateral (
+        select * from integration.job
+        where state = 1 and connection_id = l.connection_id and ($3::boolean or run_at <= now())
+        order by connection_id, run_at, id limit $2::int
+    ) j
+    """,
+)
+
+NEXT_DUE = statement(
+    "next_due",
+    "In how many seconds the next deferred job of each lane is due. $1 connections.",
+    """
+    select l.connection_id,
+           (select extract(epoch from min(run_at) - now())::float8 from integration.job
+            where state = 1 and connection_id = l.connection_id and run_at > now())
+    from unnest($1::int[]) as l (connection_id)
+    """,
+)
+
+HELD_JOBS = statement(
+    "held_jobs",
+    "The next jobs held behind an earlier one of their subject. $1 connections, $2 subjects, $3 jobs a subject.",
+    """
+    select j.id, j.connection_id, j.route_id, j.event_id, j.event_at, j.subject, j.attempts
+    from unnest($1::int[], $2::bigint[]) as l (connection_id, subject)
+    cross join lateral (
+        select * from integration.job
+        where state = 2 and connection_id = l.connection_id and subject = l.subject
+        order by connection_id, subject, id limit $3::int
+    ) j
+    """,
+)
+
+LOAD_EVENTS = statement(
+    "load_events",
+    "The events behind some jobs, once each; large ones come without data, so that a full buffer of them cannot fill "
+    "the memory. $1 ids, $2 and $3 the earliest and latest time among them.",
+    """
+    select id, nonce, at, tenant_id, type, subject,
+           case when pg_column_size(data) <= 16384 then convert_to(data::text, 'UTF8') end
+    from integration.event
+    where id = any ($1::bigint[]) and at between $2::timestamptz and $3::timestamptz
+    """,
+    hot=True,
+)
+
+LOAD_DATA = statement(
+    "load_data",
+    "One event's data, however large. $1 id, $2 time.",
+    "select convert_to(data::text, 'UTF8') from integration.event where id = $1::bigint and at = $2::timestamptz",
+)
+
+FENCE = statement(
+    "fence",
+    "Lock the worker's own session; no row means the lease was lost. Taking a lease deletes the row, so the lock makes "
+    "'still the owner' hold until this transaction ends. $1 session.",
+    "select id from integration.worker_session where id = $1::bigint for key share",
+)
+
+FINISH_JOBS = statement(
+    "finish_jobs",
+    "Delete delivered jobs and record their attempts. $1 pool, $2 session, $3..$12 the attempts, $13 attempts before.",
+    """
+    with fence as materialized (
+        select id from integration.worker_session where id = $2::bigint for key share
+    ),
+    tried as materialized (
+        select * from unnest($3::bigint[], $4::bigint[], $5::text[], $6::int[], $7::int[], $8::smallint[], $9::text[],
+                             $10::smallint[], $11::real[], $12::real[], $13::smallint[])
+            as t (job_id, event_id, tenant_id, connection_id, route_id, number, outcome, status_code, duration_ms,
+                  ended_ago_ms, attempts_before)
+    ),
+    gone as (
+        delete from integration.job j using tried t
+        where j.pool_id = $1::int and j.id = t.job_id and j.attempts = t.attempts_before
+          and exists (select from fence)
+        returning t.*
+    ),
+    recorded as (
+        insert into integration.attempt (at, event_id, job_id, tenant_id, connection_id, route_id, number, outcome,
+                                         status_code, duration_ms, worker)
+        select now() - make_interval(secs => ended_ago_ms / 1000), event_id, job_id, tenant_id, connection_id,
+               route_id, number, outcome, status_code, duration_ms, $2::bigint
+        from gone
+    )
+    select (select id from fence), (select count(*) from gone)
+    """,
+    hot=True,
+)
+
+RECORD_ATTEMPTS = statement(
+    "record_attempts",
+    "Record attempts whose jobs were deferred, dead-lettered or returned. $1 session, $2..$12 the attempts.",
+    """
+    insert into integration.attempt (at, event_id, job_id, tenant_id, connection_id, route_id, number, outcome,
+                                     status_code, duration_ms, worker, detail)
+    select now() - make_interval(secs => ended_ago_ms / 1000), event_id, job_id, tenant_id, connection_id,
+           route_id, number, outcome, status_code, duration_ms, $1::bigint, detail
+    from unnest($2::bigint[], $3::bigint[], $4::text[], $5::int[], $6::int[], $7::smallint[], $8::text[],
+                $9::smallint[], $10::real[], $11::real[], $12::text[])
+        as t (job_id, event_id, tenant_id, connection_id, route_id, number, outcome, status_code, duration_ms,
+              ended_ago_ms, detail)
+    """,
+)
+
+DEFER_JOBS = statement(
+    "defer_jobs",
+    "Set jobs aside until their next attempt. $1 pool, $2 ids, $3 attempts before, $4 attempts, $5 delays in seconds.",
+    """
+    update integration.job j
+    set state = 1, attempts = d.attempts, run_at = now() + make_interval(secs => d.delay)
+    from unnest($2::bigint[], $3::smallint[], $4::smallint[], $5::float8[]) as d (id, attempts_before, attempts, delay)
+    where j.pool_id = $1::int and j.id = d.id and j.attempts = d.attempts_before
+    returning j.id
+    """,
+)
+
+HOLD_JOBS = statement(
+    "hold_jobs",
+    "Set ready jobs aside that wait behind an earlier one of their subject. $1 pool, $2 ids.",
+    "update integration.job set state = 2 where pool_id = $1::int and id = any ($2::bigint[]) and state = 0",
+)
+
+BURY_JOBS = statement(
+    "bury_jobs",
+    "Move jobs to the dead letters. $1 pool, $2 ids, $3 attempts before, $4 attempts, $5 reasons, $6 details.",
+    """
+    with dead as (
+        delete from integration.job j
+        using unnest($2::bigint[], $3::smallint[], $4::smallint[], $5::text[], $6::text[])
+            as d (id, attempts_before, attempts, reason, detail)
+        where j.pool_id = $1::int and j.id = d.id and j.attempts = d.attempts_before
+        returning j.*, d.attempts as made, d.reason, d.detail
+    )
+    insert into integration.dead_letter
+        (job_id, tenant_id, connection_id, route_id, event_id, event_at, subject, attempts, reason, detail)
+    select d.id, l.tenant_id, d.connection_id, d.route_id, d.event_id, d.event_at, d.subject, d.made, d.reason, d.detail
+    from dead d join integration.lane l using (connection_id)
+    returning job_id
+    """,
+)
+
+CHANGE_LANES = statement(
+    "change_lanes",
+    "Write lane states their owner decided, unless somebody changed the lane meanwhile. $1 session, $2..$9 changes.",
+    """
+    update integration.lane l
+    set revision = l.revision + 1, state = c.state, consecutive_failures = c.failures,
+        quarantined_at = case when c.state = 'Quarantined' then coalesce(l.quarantined_at, now()) end,
+        quarantine_reason = c.reason, probes = c.probes,
+        probe_at = now() + make_interval(secs => c.probe_in),
+        paused_until = now() + make_interval(secs => c.paused_for)
+    from unnest($2::int[], $3::bigint[], $4::text[], $5::int[], $6::text[], $7::int[], $8::float8[], $9::float8[])
+        as c (connection_id, revision, state, failures, reason, probes, probe_in, paused_for)
+    where l.connection_id = c.connection_id and l.revision = c.revision and l.owner = $1::bigint
+    returning l.connection_id
+    """,
+)
+
+HASTEN_JOBS = statement(
+    "hasten_jobs",
+    "Make the deferred jobs of released lanes due now: what they waited for is over. $1 connections.",
+    "update integration.job set run_at = now() where state = 1 and connection_id = any ($1::int[]) and run_at > now()",
+)
+
+
+async def last_job(database: Database, pool: PoolId) -> JobId:
+    """Return an id that every job committed after this call exceeds."""
+    rows = await run(database, LAST_JOB, (pool,))
+    return JobId(rows[0][0])
+
+
+async def tail_jobs(
+    database: Database, pool: PoolId, after: JobId, session: SessionId, *, limit: int
+) -> tuple[list[Job], JobId, bool]:
+    """Read new jobs of this session's lanes above `after`; return them, the id reached, and whether more may follow."""
+    rows = await run(database, TAIL_JOBS, (pool, after, limit, session))
+    if not rows:
+        return [], after, False
+    return [Job(*row) for row in rows if row[1] is not None], rows[-1][0], len(rows) == limit
+
+
+async def lane_jobs(database: Database, cursors: Sequence[tuple[ConnectionId, JobId]], *, limit: int) -> list[Job]:
+    """Read up to `limit` ready jobs of each lane above its cursor, in order."""
+    connections, after = zip(*cursors, strict=True)
+    return [Job(*row) for row in await run(database, LANE_JOBS, (list(connections), list(after), limit))]
+
+
+async def due_jobs(
+    database: Database, connections: Sequence[ConnectionId], *, limit: int, early: bool = False
+) -> list[Job]:
+    """Read up to `limit` deferred jobs of each lane that are due, or with `early` the next ones whenever due."""
+    return [Job(*row) for row in await run(database, DUE_JOBS, (list(connections), limit, early))]
+
+
+async def next_due(database: Database, connections: Sequence[ConnectionId]) -> dict[ConnectionId, float | None]:
+    """Return in how many seconds each lane's next deferred job is due, None where there is none."""
+    return {row[0]: row[1] for row in await run(database, NEXT_DUE, (list(connections),))}
+
+
+async def held_jobs(database: Database, subjects: Sequence[tuple[ConnectionId, int]], *, limit: int) -> list[Job]:
+    """Read up to `limit` held jobs of each (connection, subject), in order."""
+    connections, hashes = zip(*subjects, strict=True)
+    return [Job(*row) for row in await run(database, HELD_JOBS, (list(connections), list(hashes), limit))]
+
+
+async def load_events(database: Database, keys: Sequence[tuple[EventId, datetime]]) -> list[EventRow]:
+    """Read events by id and time, each once."""
+    ids, times = zip(*keys, strict=True)
+    return [EventRow(*row) for row in await run(database, LOAD_EVENTS, (list(ids), min(times), max(times)))]
+
+
+async def load_data(database: Database, event: EventId, at: datetime) -> bytes | None:
+    """Read one event's data; None if the event is gone."""
+    rows = await run(database, LOAD_DATA, (event, at))
+    return rows[0][0] if rows else None
+
+
+async def finish(
+    database: Database, pool: PoolId, session: SessionId, attempts: Sequence[tuple[AttemptRow, int]]
+) -> int:
+    """Record deliveries and delete their jobs, each fenced by its attempts before; return how many were still ours.
+
+    Raise LeaseLostError, with nothing written.
+    """
+    columns = _columns(row[:10] for row, _ in attempts)
+    before = [attempts_before for _, attempts_before in attempts]
+    rows = await run(database, FINISH_JOBS, (pool, session, *columns, before))
+    fence, moved = rows[0]
+    if fence is None:
+        raise LeaseLostError(f"session {session} was taken; its results of {len(attempts)} deliveries came too late")
+    count: int = moved
+    return count
+
+
+async def settle(database: Database, pool: PoolId, session: SessionId, what: Settlement) -> Settled:
+    """Write everything but plain successes, in one transaction. Raise LeaseLostError, with nothing written."""
+    moved: set[int] = set()
+    changed: set[int] = set()
+    async with database.transaction():
+        if not await run(database, FENCE, (session,)):
+            raise LeaseLostError(
+                f"session {session} was taken; its results of {len(what.attempts)} attempts came too late"
+            )
+        if what.deferred:
+            moved.update(row[0] for row in await run(database, DEFER_JOBS, (pool, *_columns(what.deferred))))
+        if what.dead:
+            moved.update(row[0] for row in await run(database, BURY_JOBS, (pool, *_columns(what.dead))))
+        if what.held:
+            await run(database, HOLD_JOBS, (pool, what.held))
+        if what.attempts:
+            await run(database, RECORD_ATTEMPTS, (session, *_columns(what.attempts)))
+        if what.lanes:
+            changed.update(row[0] for row in await run(database, CHANGE_LANES, (session, *_columns(what.lanes))))
+        if what.hasten:
+            await run(database, HASTEN_JOBS, (what.hasten,))
+    return Settled(
+        fenced=len(what.deferred) + len(what.dead) - len(moved),
+        stale_lanes=frozenset(lane.connection for lane in what.lanes if lane.connection not in changed),
+    )
+
+
+def _columns(rows: Iterable[Sequence[Any]]) -> list[list[Any]]:
+    return [list(column) for column in zip(*rows, strict=True)]

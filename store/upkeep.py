@@ -1,0 +1,51 @@
+"""Upkeep by the dispatcher: partitions and retention, and the numbers for dashboards."""
+
+from typing import NamedTuple
+
+from store.database import Database, run
+from store.statement import statement
+
+MAINTAIN = statement(
+    "maintain",
+    "Create coming partitions and drop what outlived its retention. $1 days of events, $2 attempts, $3 dead letters.",
+    "select action, relation from integration.maintain($1::int, $2::int, $3::int)",
+)
+
+# One pass over the table of unfinished work; whoever asks spaces it by how long it took.
+BACKLOG = statement(
+    "backlog",
+    "Unfinished jobs and the age of the oldest, per connection, with the lane's state.",
+    """
+    select c.namespace, c.name, c.tenant_id, l.state, l.suspended, coalesce(b.jobs, 0), coalesce(b.oldest, 0)::float8
+    from integration.lane l
+    join integration.connection c on c.id = l.connection_id
+    left join (
+        select connection_id, count(*) as jobs, extract(epoch from now() - min(event_at)) as oldest
+        from integration.job group by connection_id
+    ) b on b.connection_id = l.connection_id
+    """,
+)
+
+
+class BacklogRow(NamedTuple):
+    """One connection's unfinished work."""
+
+    namespace: str
+    connection: str
+    tenant: str
+    state: str
+    suspended: bool
+    jobs: int
+    oldest_seconds: float
+
+
+async def maintain(
+    database: Database, *, event_days: int, attempt_days: int, dead_letter_days: int
+) -> list[tuple[str, str]]:
+    """Run the upkeep; return what was done as (action, relation)."""
+    return [(row[0], row[1]) for row in await run(database, MAINTAIN, (event_days, attempt_days, dead_letter_days))]
+
+
+async def read_backlog(database: Database) -> list[BacklogRow]:
+    """Count unfinished jobs per connection."""
+    return [BacklogRow(*row) for row in await run(database, BACKLOG)]

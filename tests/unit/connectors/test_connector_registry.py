@@ -1,0 +1,97 @@
+"""Connectors are found by provider: built in, or installed beside."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+
+from connectors.connector import Connection
+from connectors.context import ConnectorContext
+from connectors.egress import EgressPolicy
+from connectors.errors import NoConnectorError
+from connectors.http import GuardedHttp
+from connectors.registry import connector_factory, open_connector
+from connectors.webhook.connector import WebhookConnector
+from contracts.connection import Provider, SecretKeyRef, parse_connection_spec
+from contracts.ids import ConnectionUid, TenantId
+
+
+class NoCredentials:
+    def read(self, reference: SecretKeyRef) -> bytes:
+        raise AssertionError(f"opening a connector reads no credentials, not even {reference}")
+
+
+CONTEXT = ConnectorContext(NoCredentials(), GuardedHttp(EgressPolicy()))
+
+WEBHOOK = {"webhook": {"url": "https://a.example/", "signing": {"secretsFrom": [{"name": "s", "key": "k"}]}}}
+HUBSPOT = {"hubspot": {"auth": {"privateApp": {"tokenFrom": {"name": "s", "key": "k"}}}}}
+
+
+def connection(provider: Provider, settings: dict[str, object]) -> Connection:
+    spec = parse_connection_spec(
+        {"provider": provider.value, "tenant": "acme", "routes": [{"name": "all", "events": ["*"]}], **settings}
+    )
+    return Connection(ConnectionUid(uuid4()), "acme", "crm", TenantId("acme"), spec)
+
+
+@pytest.fixture(autouse=True)
+def fresh_registry() -> Iterator[None]:
+    connector_factory.cache_clear()
+    yield
+    connector_factory.cache_clear()
+
+
+def install(folder: Path, package: str, provider: str, target: str) -> None:
+    metadata = folder / f"{package}-1.0.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.0\n")
+    (metadata / "entry_points.txt").write_text(f"[integrations.connectors]\n{provider} = {target}\n")
+
+
+def test_webhook_connections_are_served_by_the_built_in_connector() -> None:
+    assert isinstance(open_connector(connection(Provider.WEBHOOK, WEBHOOK), CONTEXT), WebhookConnector)
+
+
+def test_an_installed_package_serves_another_provider(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    install(tmp_path, "other", "HubSpot", "plugged_in_connector:open_it")
+    (tmp_path / "plugged_in_connector.py").write_text("def open_it(connection, context): return connection.name\n")
+    monkeypatch.syspath_prepend(tmp_path)
+
+    opened: object = open_connector(connection(Provider.HUBSPOT, HUBSPOT), CONTEXT)
+
+    assert opened == "crm"
+
+
+def test_an_installed_package_cannot_replace_what_is_built_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    install(tmp_path, "other", "Webhook", "plugged_in_connector:open_it")
+    monkeypatch.syspath_prepend(tmp_path)
+
+    assert connector_factory(Provider.WEBHOOK) is WebhookConnector
+
+
+def test_a_provider_without_connector_is_refused_with_what_to_do() -> None:
+    with pytest.raises(NoConnectorError, match=r"HubSpot; install a package .*integrations\.connectors"):
+        open_connector(connection(Provider.HUBSPOT, HUBSPOT), CONTEXT)
+
+
+def test_two_packages_for_one_provider_are_refused_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    install(tmp_path, "one", "HubSpot", "a:b")
+    install(tmp_path, "two", "HubSpot", "c:d")
+    monkeypatch.syspath_prepend(tmp_path)
+
+    with pytest.raises(NoConnectorError, match=r"one, two"):
+        connector_factory(Provider.HUBSPOT)
+
+
+def test_a_package_that_cannot_be_loaded_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    install(tmp_path, "broken", "HubSpot", "no_such_module:open_it")
+    monkeypatch.syspath_prepend(tmp_path)
+
+    with pytest.raises(NoConnectorError, match=r"in broken cannot be loaded"):
+        connector_factory(Provider.HUBSPOT)
+
+
+def test_a_connection_to_another_provider_is_no_webhook_connection() -> None:
+    with pytest.raises(TypeError, match=r"acme/crm"):
+        WebhookConnector(connection(Provider.HUBSPOT, HUBSPOT), CONTEXT)
