@@ -32,7 +32,8 @@ MAX_SECRET_BYTES: Final = 1_048_576
 """Bytes that all values of a Secret may have together, as in Kubernetes."""
 
 
-_DATA_KEY: Final = re.compile(DATA_KEY.strip("^$"))
+# As in Kubernetes: keys become file names, where "." and what begins with ".." mean something else.
+_DATA_KEY: Final = re.compile(r"(?!\.\.|\.$)" + DATA_KEY.strip("^$"))
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -239,7 +240,8 @@ def _entries(value: object, path: str, problems: list[Problem]) -> dict[str, str
     entries: dict[str, str] = {}
     for key, text in value.items():
         if not isinstance(key, str) or len(key) > 253 or not _DATA_KEY.fullmatch(key):
-            problems.append(Problem(path, f"a key has other characters than {MEANINGS[DATA_KEY]}, or more than 253"))
+            message = f"a key has other characters than {MEANINGS[DATA_KEY]}, more than 253, or begins with '..'"
+            problems.append(Problem(path, message))
         elif not isinstance(text, str | None):
             problems.append(Problem(f"{path}.{key}", f"found {describe(text)}; text is required, so quote it"))
         else:

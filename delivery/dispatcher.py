@@ -48,7 +48,7 @@ class Dispatcher:
         self._dsn = settings.database_url.get_secret_value()
         self._registry = CollectorRegistry()
         self._metrics = DispatcherMetrics(self._registry)
-        self._work = Reconnecting(self._dsn, "dispatcher", self._metrics.database_up.set)
+        self._work = Reconnecting(self._dsn, "dispatcher", self._metrics.database_up.set, queue=True)
         self._upkeep = Reconnecting(self._dsn, "dispatcher-upkeep")
         self._woken = asyncio.Event()
         self._routing: RoutingTable | None = None

@@ -5,25 +5,22 @@ starting jobs on the surplus and gives each back once nothing of it is under way
 """
 
 import asyncio
+import logging
 import time
 
-from connectors.connector import Connection, Connector
-from connectors.context import ConnectorContext
-from connectors.errors import NoConnectorError
-from connectors.http import GuardedHttp
-from connectors.registry import open_connector
-from contracts.connection import parse_connection_spec
+from contracts.errors import InvalidSpecError
 from contracts.ids import ConnectionId
-from delivery.credentials import MountedSecrets, NamespacedSecrets
 from delivery.desk import Desk
 from delivery.lane import Lane
 from delivery.metrics import WorkerMetrics
+from delivery.opening import Opening
 from delivery.reconnect import Reconnecting
 from delivery.settings import WorkerSettings
-from delivery.unavailable import UnavailableConnector
 from store import lanes as store
 from store.database import Database
 from store.dispatch import read_epoch
+
+log = logging.getLogger(__name__)
 
 TICK_SECONDS = 1.0
 LEASE_MARGIN = 0.8
@@ -38,15 +35,13 @@ class Keeping:
         desk: Desk,
         database: Reconnecting,
         settings: WorkerSettings,
-        http: GuardedHttp,
-        secrets: MountedSecrets,
+        opening: Opening,
         metrics: WorkerMetrics,
     ) -> None:
         self._desk = desk
         self._database = database
         self._settings = settings
-        self._http = http
-        self._secrets = secrets
+        self._opening = opening
         self._metrics = metrics
         self._epoch = -1
         self._nudged = asyncio.Event()
@@ -111,8 +106,7 @@ class Keeping:
         now = time.monotonic()
         if lane.generation != row.generation:
             former = lane.connector
-            connection = _connection(row)
-            lane.reconfigure(connection, self._open(connection), row.generation, now)
+            lane.reconfigure(*self._opening.open(row), row.generation, now)
             await former.close()
         if lane.revision != row.revision and not lane.changed:
             lane.load(row, now)
@@ -139,8 +133,12 @@ class Keeping:
         rows = await store.read_lanes(database, self._desk.session, taken)
         now = time.monotonic()
         for row in rows:
-            connection = _connection(row)
-            self._desk.add(Lane(connection, self._open(connection), row, now), now)
+            try:
+                lane = Lane(*self._opening.open(row), row, now)
+            except InvalidSpecError:
+                log.exception("this release cannot read the spec", extra={"connection": f"{row.namespace}/{row.name}"})
+            else:
+                self._desk.add(lane, now)
 
     async def _release(self, database: Database, lanes: list[Lane]) -> None:
         now = time.monotonic()
@@ -154,13 +152,6 @@ class Keeping:
         await self._release(database, list(self._desk.lanes.values()))
         await store.close_session(database, self._desk.session)
 
-    def _open(self, connection: Connection) -> Connector:
-        credentials = NamespacedSecrets(self._secrets, connection.namespace)
-        try:
-            return open_connector(connection, ConnectorContext(credentials, self._http))
-        except NoConnectorError as error:
-            return UnavailableConnector(str(error))
-
     def _count(self) -> None:
         states: dict[str, int] = {"Open": 0, "Quarantined": 0, "Suspended": 0}
         for lane in self._desk.lanes.values():
@@ -168,7 +159,3 @@ class Keeping:
         for state, count in states.items():
             self._metrics.lanes.labels(state).set(count)
         self._metrics.under_way.set(sum(lane.under_way for lane in self._desk.lanes.values()))
-
-
-def _connection(row: store.LaneRow) -> Connection:
-    return Connection(row.uid, row.namespace, row.name, row.tenant, parse_connection_spec(row.spec))

@@ -18,7 +18,10 @@ T = TypeVar("T")
 class Reconnecting:
     """One database connection, opened when first needed and again after it broke."""
 
-    def __init__(self, dsn: str, program: str, on_state: Callable[[bool], None] = lambda _: None) -> None:
+    def __init__(
+        self, dsn: str, program: str, on_state: Callable[[bool], None] = lambda _: None, *, queue: bool = False
+    ) -> None:
+        self._queue = queue
         self._dsn = dsn
         self._program = program
         self._on_state = on_state
@@ -29,7 +32,7 @@ class Reconnecting:
         """Return the open connection; raise DatabaseUnreachableError."""
         async with self._lock:
             if self._database is None or self._database.closed or self._database.broken:
-                self._database = await connect(self._dsn, self._program)
+                self._database = await connect(self._dsn, self._program, queue=self._queue)
                 self._on_state(True)
             return self._database
 

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Sequence
 
 import orjson
 
+from contracts.filters import Filter, FilterFailedError, InvalidFilterError
 from contracts.ids import TenantId
 from contracts.patterns import compile_patterns
-from delivery.filters import Filter, FilterFailedError, InvalidFilterError
 from store.dispatch import NewEvent, NewJob, RouteRow, RoutingFailure
 
 

@@ -170,9 +170,7 @@ class Sending:
         self._settling.add(result)
         self._desk.review(lane, ended)
 
-    def _apply(
-        self, lane: Lane, entry: Entry, effect: effects.Effect, result: Result, now: float
-    ) -> None:
+    def _apply(self, lane: Lane, entry: Entry, effect: effects.Effect, result: Result, now: float) -> None:
         retry, job = lane.delivery.retry, entry.job
         match effect:
             case effects.Finish():

@@ -98,7 +98,7 @@ class Settling:
             batch = self._successes[:BATCH]
             await self._write_successes(database, batch)
             del self._successes[: len(batch)]
-        if self._others or self._changed_lanes:
+        while self._others or self._changed_lanes:
             await self._write_others(database)
 
     async def _write_successes(self, database: Database, batch: list[Result]) -> None:

@@ -13,8 +13,10 @@ from typing import Protocol
 
 from prometheus_client import CollectorRegistry
 
+from connectors.connector import ConnectorFactory
 from connectors.egress import EgressPolicy
 from connectors.http import GuardedHttp
+from connectors.registry import open_connector
 from delivery.clock import DatabaseClock
 from delivery.credentials import MountedSecrets
 from delivery.desk import Desk
@@ -22,6 +24,7 @@ from delivery.health import HealthServer
 from delivery.intake import Intake
 from delivery.keeping import Keeping
 from delivery.metrics import WorkerMetrics
+from delivery.opening import Opening
 from delivery.reconnect import Reconnecting
 from delivery.sending import Sending
 from delivery.settings import WorkerSettings
@@ -49,8 +52,9 @@ class NoPoolError(StoreError):
 class Worker:
     """A worker process."""
 
-    def __init__(self, settings: WorkerSettings) -> None:
+    def __init__(self, settings: WorkerSettings, factory: ConnectorFactory = open_connector) -> None:
         self._settings = settings
+        self._factory = factory
         self._registry = CollectorRegistry()
         self._metrics = WorkerMetrics(self._registry)
         self._ready = False
@@ -65,7 +69,7 @@ class Worker:
         secrets = MountedSecrets(settings.secrets_directory)
         async with GuardedHttp(EgressPolicy(settings.egress_allow, setting="INTEGRATIONS_EGRESS_ALLOW")) as http:
             while not stop.is_set():
-                session = _Session(settings, self._metrics, secrets, http)
+                session = _Session(settings, self._metrics, secrets, Opening(self._factory, http, secrets))
                 try:
                     await session.run(stop, self._set_ready)
                 except* LeaseLostError as lost:
@@ -82,16 +86,16 @@ class _Session:
     """From opening a session row to its loss or to the end of the drain."""
 
     def __init__(
-        self, settings: WorkerSettings, metrics: WorkerMetrics, secrets: MountedSecrets, http: GuardedHttp
+        self, settings: WorkerSettings, metrics: WorkerMetrics, secrets: MountedSecrets, opening: Opening
     ) -> None:
         self._settings = settings
         self._metrics = metrics
         self._secrets = secrets
-        self._http = http
+        self._opening = opening
         self._dsn = settings.database_url.get_secret_value()
         up = metrics.database_up.set
-        self._reading = Reconnecting(self._dsn, "worker-intake", up)
-        self._writing = Reconnecting(self._dsn, "worker-settling", up)
+        self._reading = Reconnecting(self._dsn, "worker-intake", up, queue=True)
+        self._writing = Reconnecting(self._dsn, "worker-settling", up, queue=True)
         self._leasing = Reconnecting(self._dsn, "worker-lease", up)
 
     async def run(self, stop: asyncio.Event, set_ready: SetReady) -> None:
@@ -128,7 +132,7 @@ class _Session:
         settling = Settling(desk, self._writing, self._metrics)
         sending = Sending(desk, settling, self._reading, self._metrics, Random(), self._settings.senders)  # noqa: S311 -- jitter
         intake = Intake(desk, self._reading)
-        keeping = Keeping(desk, self._leasing, self._settings, self._http, self._secrets, self._metrics)
+        keeping = Keeping(desk, self._leasing, self._settings, self._opening, self._metrics)
         listener = Listener(self._dsn, "worker", lambda channel: _wake(channel, desk, keeping))
         await intake.start()
         async with asyncio.TaskGroup() as group:

@@ -222,6 +222,8 @@ FENCE = statement(
     "select id from integration.worker_session where id = $1::bigint for key share",
 )
 
+# Jobs are looked up one by one through `lateral … limit 1`: a plain join lets the planner, which may have made its plan
+# when the table was empty, read every job of the pool for each batch.
 FINISH_JOBS = statement(
     "finish_jobs",
     "Delete delivered jobs and record their attempts. $1 pool, $2 session, $3..$12 the attempts, $13 attempts before.",
@@ -235,11 +237,17 @@ FINISH_JOBS = statement(
             as t (job_id, event_id, tenant_id, connection_id, route_id, number, outcome, status_code, duration_ms,
                   ended_ago_ms, attempts_before)
     ),
+    found as materialized (
+        select t.*, j.tid
+        from tried t
+        cross join lateral (
+            select ctid as tid from integration.job
+            where pool_id = $1::int and id = t.job_id and attempts = t.attempts_before limit 1
+        ) j
+        where exists (select from fence)
+    ),
     gone as (
-        delete from integration.job j using tried t
-        where j.pool_id = $1::int and j.id = t.job_id and j.attempts = t.attempts_before
-          and exists (select from fence)
-        returning t.*
+        delete from integration.job j using found f where j.ctid = f.tid returning f.*
     ),
     recorded as (
         insert into integration.attempt (at, event_id, job_id, tenant_id, connection_id, route_id, number, outcome,
@@ -272,10 +280,18 @@ DEFER_JOBS = statement(
     "defer_jobs",
     "Set jobs aside until their next attempt. $1 pool, $2 ids, $3 attempts before, $4 attempts, $5 delays in seconds.",
     """
+    with found as materialized (
+        select d.*, j.tid
+        from unnest($2::bigint[], $3::smallint[], $4::smallint[], $5::float8[])
+            as d (id, attempts_before, attempts, delay)
+        cross join lateral (
+            select ctid as tid from integration.job
+            where pool_id = $1::int and id = d.id and attempts = d.attempts_before limit 1
+        ) j
+    )
     update integration.job j
-    set state = 1, attempts = d.attempts, run_at = now() + make_interval(secs => d.delay)
-    from unnest($2::bigint[], $3::smallint[], $4::smallint[], $5::float8[]) as d (id, attempts_before, attempts, delay)
-    where j.pool_id = $1::int and j.id = d.id and j.attempts = d.attempts_before
+    set state = 1, attempts = f.attempts, run_at = now() + make_interval(secs => f.delay)
+    from found f where j.ctid = f.tid
     returning j.id
     """,
 )
@@ -290,12 +306,18 @@ BURY_JOBS = statement(
     "bury_jobs",
     "Move jobs to the dead letters. $1 pool, $2 ids, $3 attempts before, $4 attempts, $5 reasons, $6 details.",
     """
-    with dead as (
-        delete from integration.job j
-        using unnest($2::bigint[], $3::smallint[], $4::smallint[], $5::text[], $6::text[])
+    with found as materialized (
+        select d.*, j.tid
+        from unnest($2::bigint[], $3::smallint[], $4::smallint[], $5::text[], $6::text[])
             as d (id, attempts_before, attempts, reason, detail)
-        where j.pool_id = $1::int and j.id = d.id and j.attempts = d.attempts_before
-        returning j.*, d.attempts as made, d.reason, d.detail
+        cross join lateral (
+            select ctid as tid from integration.job
+            where pool_id = $1::int and id = d.id and attempts = d.attempts_before limit 1
+        ) j
+    ),
+    dead as (
+        delete from integration.job j using found f where j.ctid = f.tid
+        returning j.*, f.attempts as made, f.reason, f.detail
     )
     insert into integration.dead_letter
         (job_id, tenant_id, connection_id, route_id, event_id, event_at, subject, attempts, reason, detail)

@@ -1,0 +1,200 @@
+"""The test bed: one PostgreSQL server with its roles, connections published to a sink, programs as processes.
+
+Everything runs on the same two cores, as it would on a small machine; nothing is switched off for speed (fsync and
+synchronous_commit are on).
+"""
+
+import os
+import secrets
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import psutil
+import psycopg
+
+from contracts.connection import parse_connection_spec
+from contracts.ids import ConnectionUid, PoolId
+from local.postgres import PostgresServer
+from local.postgres_installation import find_installation
+from store import publication
+from store.database import connect
+from store.migrate import migrate
+from store.roles import Group, ensure_login
+
+SETTINGS = {"shared_buffers": "1GB", "max_wal_size": "8GB", "checkpoint_timeout": "15min"}
+WORKER_ROLE = "bench_worker"
+_PASSWORD = secrets.token_hex(8)
+_ROLES = {
+    "bench_producer": Group.PRODUCER,
+    "bench_dispatcher": Group.DISPATCHER,
+    WORKER_ROLE: Group.WORKER,
+    "bench_operator": Group.OPERATOR,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Cpu:
+    """CPU seconds by part."""
+
+    postgres: float
+    programs: float
+    sink: float
+
+
+class Bed:
+    """A migrated database on a running server."""
+
+    def __init__(self, server: PostgresServer, directory: Path) -> None:
+        self.server = server
+        self.directory = directory
+        self._database = "bench"
+
+    def reset(self) -> None:
+        """Make the database anew and empty."""
+        with self.admin("postgres") as admin:
+            admin.execute("drop database if exists bench with (force)")
+            admin.execute("create database bench")
+        migrate(self.server.dsn(self._database))
+        with self.admin() as admin:
+            admin.execute("create extension pg_stat_statements")
+            for role, group in _ROLES.items():
+                ensure_login(admin, role, group, _PASSWORD)
+
+    def admin(self, database: str | None = None) -> psycopg.Connection[tuple[Any, ...]]:
+        """Connect as superuser, in autocommit mode."""
+        return psycopg.connect(self.server.dsn(database or self._database), autocommit=True)
+
+    def dsn(self, role: str) -> str:
+        """Return the connection string of a role."""
+        return self.server.dsn(self._database, role, _PASSWORD)
+
+    async def publish(self, connections: int, *, url: str, tenants: int = 1, tenant_sizes: Sequence[int] = ()) -> None:
+        """Publish webhook connections, spread over tenants `t0`, `t1`, … evenly or by the sizes given."""
+        owners = [f"t{i % tenants}" for i in range(connections)]
+        if tenant_sizes:
+            owners = [f"t{t}" for t, size in enumerate(tenant_sizes) for _ in range(size)]
+        async with await connect(self.dsn("bench_operator"), "bench") as database:
+            pool = await publication.write_pool(database, "bench", WORKER_ROLE)
+            published = [_connection(i, owner, url, pool) for i, owner in enumerate(owners)]
+            await publication.publish(database, published)
+
+    @contextmanager
+    def program(self, name: str, **settings: str) -> Iterator[psutil.Process]:
+        """Run one of `benchmarks.programs` for the length of a block."""
+        role = WORKER_ROLE if name.endswith("worker") else f"bench_{name}"
+        signing = self.directory / "secrets" / "bench" / "hook"
+        signing.mkdir(parents=True, exist_ok=True)
+        (signing / "signing").write_text("whsec_" + "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
+        environment = {
+            **os.environ,
+            "INTEGRATIONS_DATABASE_URL": self.dsn(role),
+            "INTEGRATIONS_SECRETS_DIRECTORY": str(self.directory / "secrets"),
+            "INTEGRATIONS_EGRESS_ALLOW": '["127.0.0.0/8"]',
+            "INTEGRATIONS_WORKER_NAME": f"{name}-{secrets.token_hex(4)}",
+            **{f"INTEGRATIONS_{key.upper()}": value for key, value in settings.items()},
+        }
+        process = subprocess.Popen([sys.executable, "-m", "benchmarks.programs", name], env=environment)
+        try:
+            yield psutil.Process(process.pid)
+        finally:
+            process.terminate()
+            process.wait(30)
+
+    def pgbench(self, script: str, *options: str, role: str = "bench_producer") -> "subprocess.Popen[str]":
+        """Start pgbench with a script of ours."""
+        file = self.directory / f"script-{secrets.token_hex(4)}.sql"
+        file.write_text(script)
+        program = find_installation().program("pgbench")
+        command = [str(program), "-n", "-M", "prepared", "-f", str(file), *options, self.dsn(role)]
+        return subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=self.directory
+        )
+
+    def postgres_cpu(self) -> float:
+        """Return CPU seconds that the server has used so far, ended backends included."""
+        postmaster = psutil.Process(self.server.pid)
+        times = postmaster.cpu_times()
+        total = times.user + times.system + times.children_user + times.children_system
+        for child in postmaster.children():
+            try:
+                own = child.cpu_times()
+            except psutil.NoSuchProcess:
+                continue
+            total += own.user + own.system
+        return total
+
+
+class Sink:
+    """A sink process."""
+
+    def __init__(self, directory: Path) -> None:
+        self._file = directory / "arrivals"
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "benchmarks.sink", str(self._file)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        self.process = psutil.Process(self._process.pid)
+        self.url = f"http://127.0.0.1:{self._line()}/hook"
+
+    def count(self) -> int:
+        """Return how many requests have come since the last `take`."""
+        return int(self._ask("count"))
+
+    def take(self) -> list[tuple[float, bytes]]:
+        """Return arrivals (seconds since 1970, body) and forget them."""
+        self._ask("write")
+        with self._file.open("rb") as file:
+            return [(float(at), body) for at, _, body in (line.partition(b" ") for line in file)]
+
+    def close(self) -> None:
+        """End the process."""
+        self._process.communicate(timeout=10)
+
+    def _ask(self, what: str) -> str:
+        if self._process.stdin is None:
+            raise RuntimeError("the sink has no input")
+        self._process.stdin.write(what + "\n")
+        self._process.stdin.flush()
+        return self._line()
+
+    def _line(self) -> str:
+        if self._process.stdout is None:
+            raise RuntimeError("the sink has no output")
+        return self._process.stdout.readline().strip()
+
+
+@contextmanager
+def open_bed() -> Iterator[Bed]:
+    """Start a server in a temporary folder and end it afterwards."""
+    with tempfile.TemporaryDirectory(prefix="integrations-bench-") as name:
+        directory = Path(name)
+        directory.chmod(0o755)
+        with PostgresServer(directory / "data", settings=SETTINGS) as server:
+            yield Bed(server, directory)
+
+
+def cpu_of(*processes: psutil.Process) -> float:
+    """Return CPU seconds that processes have used so far."""
+    return sum(sum(process.cpu_times()[:2]) for process in processes)
+
+
+def _connection(number: int, tenant: str, url: str, pool: PoolId) -> publication.PublishedConnection:
+    spec = parse_connection_spec(
+        {
+            "tenant": tenant,
+            "provider": "Webhook",
+            "routes": [{"name": "all", "events": ["*"]}],
+            "webhook": {"url": url, "signing": {"secretsFrom": [{"name": "hook", "key": "signing"}]}},
+            "delivery": {"throttle": {"requestsPerSecond": 100_000.0, "burst": 100_000, "concurrency": 1000}},
+        }
+    )
+    return publication.PublishedConnection(ConnectionUid(uuid4()), "bench", f"hook-{number}", spec, pool)

@@ -1,0 +1,166 @@
+"""Real HTTP: closed loop (deliveries per second, CPU, statements, WAL) and open loop (latency by rate)."""
+
+import asyncio
+import contextlib
+import re
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+
+from benchmarks.bed import Bed, Sink, cpu_of
+from benchmarks.result import Result, percentile
+
+PRODUCERS = 32
+# pgbench has no strings: a number names the subject, and the payload is made of constants, 300 bytes like a real one.
+SCRIPT = """\\set n :n + 1
+\\set subject :client_id * 10000000 + :n
+select integration.emit_event('t0', 'company.updated', :subject::text,
+  ('{"id":"' || :subject || '","name":"Kestrel Instruments GmbH","domains":["kestrel.example"],"country":"DE",\
+"city":"Kiel","employees":412,"industry":"Measuring instruments","website":"https://www.kestrel.example",\
+"note":"Publishes a catalogue of instruments for coastal weather stations and buoys."}')::jsonb);
+"""
+
+
+def closed_loop(bed: Bed, fan_out: int, seconds: int) -> dict[str, float]:
+    """Let 32 producers commit single events as fast as they can; measure until everything has arrived."""
+    bed.reset()
+    sink = Sink(bed.directory)
+    try:
+        asyncio.run(bed.publish(fan_out, url=sink.url))
+        with _programs(bed) as programs:
+            _warm_up(bed, sink, fan_out)
+            with bed.admin() as admin:
+                admin.execute("select pg_stat_statements_reset()")
+                wal_before = admin.execute("select pg_current_wal_lsn()").fetchone()
+            before = bed.postgres_cpu(), cpu_of(*programs), cpu_of(sink.process)
+            began = time.monotonic()
+            producers = bed.pgbench(SCRIPT, "-c", str(PRODUCERS), "-j", "1", "-T", str(seconds), "-D", "n=0")
+            in_time = _count_in(sink, seconds)
+            output, _ = producers.communicate()
+            events = int(_number(output, r"number of transactions actually processed: (\d+)"))
+            _arrived(sink, events * fan_out)
+            took = time.monotonic() - began
+            after = bed.postgres_cpu(), cpu_of(*programs), cpu_of(sink.process)
+            with bed.admin() as admin:
+                statements = admin.execute(
+                    "select coalesce(sum(calls), 0) from pg_stat_statements where query not like '%emit_event%' "
+                    "and query not like 'begin%' and query not like 'commit%' and query not like '%pg_stat%' and toplevel"
+                ).fetchone()
+                wal = admin.execute("select pg_current_wal_lsn() - %s::pg_lsn", wal_before or ("0/0",)).fetchone()
+            deliveries = events * fan_out
+            postgres, ours, sinks = (b - a for a, b in zip(before, after, strict=True))
+            return {
+                "deliveries": deliveries,
+                "accepted_per_second": events / seconds,
+                "per_second": deliveries / took,
+                "per_second_while_producing": in_time / seconds,
+                "postgres_us": postgres / deliveries * 1e6,
+                "programs_us": ours / deliveries * 1e6,
+                "sink_us": sinks / deliveries * 1e6,
+                "statements": float((statements or (0,))[0]) / deliveries,
+                "wal_bytes": float((wal or (0,))[0]) / deliveries,
+            }
+    finally:
+        sink.close()
+
+
+def open_loop(bed: Bed, rate: int, seconds: int) -> list[float]:
+    """Emit at a fixed rate; return milliseconds from each producer's commit to the arrival at the sink."""
+    bed.reset()
+    sink = Sink(bed.directory)
+    for old in bed.directory.glob("latency*"):
+        old.unlink()
+    try:
+        asyncio.run(bed.publish(1, url=sink.url))
+        with _programs(bed):
+            _warm_up(bed, sink, 1)
+            sink.take()
+            options = ("-c", "16", "-j", "1", "-T", str(seconds), "-R", str(rate), "-D", "n=0")
+            producers = bed.pgbench(SCRIPT, *options, "-l", "--log-prefix=latency")
+            output, _ = producers.communicate()
+            events = int(_number(output, r"number of transactions actually processed: (\d+)"))
+            _arrived(sink, events)
+            committed = dict(_commits(bed.directory))
+            arrived = {_subject(body): at for at, body in sink.take()}
+            return [max(0.0, arrived[subject] - at) * 1000 for subject, at in committed.items() if subject in arrived]
+    finally:
+        sink.close()
+
+
+def results(bed: Bed, scale: float) -> list[Result]:
+    """Run all of it."""
+    seconds = max(5, int(30 * scale))
+    found: list[Result] = []
+    for fan_out, rate_goal, cpu_goal in ((1, 3600, 400), (10, 6700, 250)):
+        run = closed_loop(bed, fan_out, seconds)
+        detail = ", ".join(f"{key} {value:,.1f}" for key, value in run.items())
+        found.append(
+            Result.at_least(f"deliveries_per_second fan-out {fan_out}", run["per_second"], rate_goal, "1/s", detail)
+        )
+        cpu = run["postgres_us"] + run["programs_us"]
+        split = f"PostgreSQL {run['postgres_us']:.0f}, dispatcher and worker {run['programs_us']:.0f}; sink {run['sink_us']:.0f} apart"
+        found.append(Result.at_most(f"cpu_us_per_delivery fan-out {fan_out}", cpu, cpu_goal, "µs", split))
+        if fan_out == 1:
+            found.append(Result.at_most("sql_per_delivery", run["statements"], 0.2, "statements", detail))
+            found.append(Result.at_most("wal_bytes_per_delivery", run["wal_bytes"], 2000, "bytes", detail))
+    goals = {200: (5, 25), 1000: (10, 50)}
+    for rate in (50, 200, 500, 1000):
+        latencies = open_loop(bed, rate, max(5, int(20 * scale)))
+        p50, p99 = percentile(latencies, 0.5), percentile(latencies, 0.99)
+        detail = f"{len(latencies)} events at {rate}/s, max {max(latencies):.1f} ms"
+        goal50, goal99 = goals.get(rate, (None, None))
+        found.append(Result.at_most(f"latency_p50_ms at {rate}/s", p50, goal50, "ms", detail))
+        found.append(Result.at_most(f"latency_p99_ms at {rate}/s", p99, goal99, "ms", detail))
+    return found
+
+
+@contextmanager
+def _programs(bed: Bed) -> Iterator[tuple[psutil.Process, ...]]:
+    with contextlib.ExitStack() as stack:
+        yield tuple(stack.enter_context(bed.program(name)) for name in ("dispatcher", "worker"))
+
+
+def _warm_up(bed: Bed, sink: Sink, fan_out: int) -> None:
+    """Send some events through before measuring: connections open, statements planned."""
+    output, _ = bed.pgbench(SCRIPT, "-c", "4", "-t", "100", "-D", "n=9000000").communicate()
+    if "processed: 400/400" not in output:
+        raise RuntimeError(f"producers failed: {output}")
+    _arrived(sink, 400 * fan_out)
+    sink.take()
+    time.sleep(1.5)
+
+
+def _arrived(sink: Sink, expected: int) -> None:
+    deadline = time.monotonic() + 120
+    while sink.count() < expected:
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"{sink.count()} of {expected} deliveries arrived")
+        time.sleep(0.05)
+
+
+def _count_in(sink: Sink, seconds: int) -> int:
+    time.sleep(seconds)
+    return sink.count()
+
+
+def _number(text: str, pattern: str) -> str:
+    found = re.search(pattern, text)
+    if found is None:
+        raise RuntimeError(f"pgbench said: {text}")
+    return found.group(1)
+
+
+def _commits(directory: Path) -> Iterator[tuple[str, float]]:
+    """Read pgbench's log: client, transaction, duration, script, seconds, microseconds of each commit."""
+    for file in directory.glob("latency*"):
+        for line in file.read_text().splitlines():
+            client, transaction, _, _, seconds, micros = line.split()[:6]
+            yield str(int(client) * 10_000_000 + int(transaction)), int(seconds) + int(micros) / 1e6
+
+
+def _subject(body: bytes) -> str:
+    found = re.search(rb'"subject":"(\d+)"', body)
+    return found.group(1).decode() if found else ""

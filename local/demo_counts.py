@@ -1,0 +1,144 @@
+"""What the demo expects of each partner endpoint, and what the partner says has come."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+
+import orjson
+
+from contracts.connection import RouteSpec
+from contracts.filters import Filter
+from contracts.ids import PublicEventId
+from contracts.manifests import IntegrationConnection
+from contracts.patterns import compile_patterns
+from local.demo_partner import Arrival, Partner
+from store.outbox import NewEvent
+
+
+class _Route:
+    def __init__(self, spec: RouteSpec) -> None:
+        self._matches_type = compile_patterns(spec.events)
+        self._filter = Filter(spec.filter) if spec.filter else None
+
+    def selects(self, event: NewEvent) -> bool:
+        document = {"type": event.type, "subject": event.subject, "tenant": event.tenant, "data": dict(event.data)}
+        return self._matches_type(event.type) and (self._filter is None or self._filter.matches(document))
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointCounts:
+    """What one endpoint has seen of this run's deliveries; `failed` counts requests that it did not accept."""
+
+    delivered: int = 0
+    repeated: int = 0
+    altered: int = 0
+    failed: int = 0
+
+
+@dataclass(slots=True)
+class Endpoint:
+    """A connection's partner: where it listens, and which events it must get, each how often."""
+
+    connection: IntegrationConnection
+    path: str
+    expected: Counter[str] = field(default_factory=Counter)
+    counts: EndpointCounts = EndpointCounts()
+    _routes: tuple[_Route, ...] = field(init=False)
+    _position: dict[str, int] = field(init=False, default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._routes = tuple(_Route(route) for route in self.connection.spec.routes)
+
+    @property
+    def name(self) -> str:
+        """The connection's name with its namespace."""
+        return f"{self.connection.namespace}/{self.connection.name}"
+
+    def expect(self, event_id: PublicEventId, event: NewEvent) -> None:
+        """Note an event that was emitted, if the connection's routes select it."""
+        if event.tenant == self.connection.spec.tenant:
+            times = sum(route.selects(event) for route in self._routes)
+            if times:
+                self.expected[event_id] = times
+                self._position[event_id] = len(self._position)
+
+    async def observe(self, partner: Partner) -> None:
+        """Ask the partner what has come by now."""
+        self.counts = self.count(await partner.arrivals(self.path))
+
+    def count(self, arrivals: Iterable[Arrival]) -> EndpointCounts:
+        """Count; events of an earlier run, which may still arrive, are left out."""
+        ours = [arrival for arrival in arrivals if arrival.event.event_id in self.expected]
+        accepted = [arrival.accepted for arrival in ours if arrival.accepted]
+        return EndpointCounts(
+            delivered=len(accepted),
+            repeated=sum(accepted) - len(accepted),
+            altered=sum(not arrival.same_body for arrival in ours),
+            failed=sum(status is None or not 200 <= status < 300 for arrival in ours for status in arrival.statuses),
+        )
+
+    def out_of_order(self, order: Mapping[str, Iterable[str]]) -> int:
+        """Count deliveries that were accepted after a later one of the same subject."""
+        return sum(self._late(event_ids) for event_ids in order.values())
+
+    def _late(self, event_ids: Iterable[str]) -> int:
+        latest, late = -1, 0
+        for event_id in event_ids:
+            position = self._position.get(event_id, latest)
+            late += position < latest
+            latest = max(latest, position)
+        return late
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What came of a demo, counted at the partner."""
+
+    events: int
+    deliveries: int
+    delivered: int
+    lost: int
+    repeated: int
+    out_of_order: int
+    unverified: int
+    altered: int
+    failed_attempts: int
+    quarantined_and_recovered: bool
+    seconds: float
+
+    @property
+    def is_good(self) -> bool:
+        """Whether the layer kept its promises."""
+        broken = self.lost + self.repeated + self.out_of_order + self.unverified + self.altered
+        return broken == 0 and self.quarantined_and_recovered
+
+    def as_json(self) -> str:
+        """Write it for programs."""
+        return orjson.dumps(asdict(self), option=orjson.OPT_INDENT_2).decode()
+
+
+async def summarise(
+    endpoints: Iterable[Endpoint], partner: Partner, *, events: int, quarantined_and_recovered: bool, seconds: float
+) -> Summary:
+    """Ask the partner for everything once more and add up."""
+    total: Counter[str] = Counter()
+    for endpoint in endpoints:
+        await endpoint.observe(partner)
+        counts = endpoint.counts
+        total["deliveries"] += endpoint.expected.total()
+        total["out_of_order"] += endpoint.out_of_order(await partner.order(endpoint.path))
+        total["unverified"] += await partner.refused(endpoint.path)
+        total.update(delivered=counts.delivered, repeated=counts.repeated, altered=counts.altered, failed=counts.failed)
+    return Summary(
+        events=events,
+        deliveries=total["deliveries"],
+        delivered=total["delivered"],
+        lost=total["deliveries"] - total["delivered"],
+        repeated=total["repeated"],
+        out_of_order=total["out_of_order"],
+        unverified=total["unverified"],
+        altered=total["altered"],
+        failed_attempts=total["failed"],
+        quarantined_and_recovered=quarantined_and_recovered,
+        seconds=round(seconds, 1),
+    )
