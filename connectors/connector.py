@@ -6,7 +6,7 @@ concurrently; it never raises for what a partner does, but answers with a Report
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import ClassVar, Protocol
+from typing import ClassVar, NamedTuple, Protocol
 
 from connectors.context import ConnectorContext
 from contracts.connection import ConnectionSpec, Provider
@@ -25,8 +25,7 @@ class Connection:
     spec: ConnectionSpec
 
 
-@dataclass(frozen=True, slots=True)
-class Delivery:
+class Delivery(NamedTuple):
     """One event for one connection.
 
     `message_id` is the idempotency key, equal in every attempt and every replay of the same delivery.

@@ -45,7 +45,9 @@ class Filter:
         try:
             self._program = cel.compile(expression)
         except ValueError as error:
-            raise InvalidFilterError(f"the filter does not compile: {str(error)[:DETAIL_LIMIT]}") from error
+            raise InvalidFilterError(
+                f"the filter does not compile: {str(error).splitlines()[0][:DETAIL_LIMIT]}"
+            ) from error
 
     def matches(self, event: dict[str, Any]) -> bool:
         """Evaluate against `{"type": …, "subject": …, "tenant": …, "data": {…}}`; raise FilterFailedError."""

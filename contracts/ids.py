@@ -6,7 +6,7 @@ that de-duplicates must not mistake a new event for the old one of that number.
 """
 
 import hashlib
-from base64 import b32hexencode
+from base64 import urlsafe_b64encode
 from typing import NewType
 from uuid import UUID
 
@@ -56,7 +56,7 @@ def parse_job_id(text: str) -> tuple[EventId, JobId]:
 def message_id(connection: ConnectionUid, event: PublicEventId, route: str) -> MessageId:
     """Derive the idempotency key (connection, event, route) that the partner sees, equal in every attempt."""
     key = hashlib.blake2b(f"{event} {route}".encode(), key=connection.bytes, digest_size=15).digest()
-    return MessageId("msg_" + b32hexencode(key).decode().lower())
+    return MessageId("msg_" + urlsafe_b64encode(key).decode())
 
 
 def _hexadecimal(digits: str, text: str) -> int:

@@ -1,5 +1,6 @@
 """What an outcome does: to the job, to its lane, and to the attempt count. The one place that decides it."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import assert_never
@@ -59,8 +60,8 @@ class Quarantine:
 Effect = Finish | Retry | Wait | Pause | PauseUntilReset | Bury | Quarantine
 
 
-def effect_of(outcome: Outcome, now: datetime) -> Effect:  # noqa: C901 -- one arm an outcome is the point
-    """Return what follows from an outcome at `now` (aware)."""
+def effect_of(outcome: Outcome, now: Callable[[], datetime]) -> Effect:  # noqa: C901 -- one arm an outcome is the point
+    """Return what follows from an outcome; `now` tells the time, aware."""
     match outcome:
         case outcomes.Delivered():
             return Finish()
@@ -73,7 +74,7 @@ def effect_of(outcome: Outcome, now: datetime) -> Effect:  # noqa: C901 -- one a
         case outcomes.Migrating(retry_after):
             return Pause(retry_after)
         case outcomes.QuotaExhausted(reset_at):
-            return PauseUntilReset(max(reset_at - now, timedelta()))
+            return PauseUntilReset(max(reset_at - now(), timedelta()))
         case outcomes.Locked(minimum_wait):
             return Wait(minimum_wait)
         case outcomes.Invalid():

@@ -1,10 +1,11 @@
 """Prometheus metrics of dispatcher and worker. Labels name connections and outcomes, never events, jobs or payloads."""
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from connectors.connector import Connection
-from contracts.outcomes import Delivered, Report
+from contracts.outcomes import Report
 from delivery.effects import outcome_name
+from delivery.tallies import Spread, Tally
 from store.upkeep import BacklogRow
 
 _LATENCY_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 3600, 21600)
@@ -15,53 +16,37 @@ class WorkerMetrics:
     """What a worker counts."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self.attempts = Counter(
-            "integrations_attempts", "Delivery attempts by outcome.", (*_CONNECTION, "outcome"), registry=registry
+        self._attempts = Tally(
+            "integrations_attempts", "Delivery attempts by outcome.", (*_CONNECTION, "outcome"), registry
         )
-        self.attempt_seconds = Histogram(
-            "integrations_attempt_seconds",
-            "Time a partner took to answer.",
-            ("provider",),
-            registry=registry,
-            buckets=_LATENCY_BUCKETS,
+        self._attempt_seconds = Spread(
+            "integrations_attempt_seconds", "Time a partner took to answer.", "provider", _LATENCY_BUCKETS, registry
         )
-        self.delivery_seconds = Histogram(
+        self._delivery_seconds = Spread(
             "integrations_delivery_seconds",
             "Emission to delivery, retries included.",
-            registry=registry,
-            buckets=_LATENCY_BUCKETS,
+            "provider",
+            _LATENCY_BUCKETS,
+            registry,
         )
         self.fenced = Counter(
             "integrations_fenced_results", "Results that came after the lease or the job was lost.", registry=registry
         )
-        self.lanes = Gauge(
-            "integrations_owned_lanes", "Lanes this worker owns, by state.", ("state",), registry=registry
-        )
+        self.lanes = Gauge("integrations_owned_lanes", "Lanes owned, by state.", ("state",), registry=registry)
         self.under_way = Gauge("integrations_requests_under_way", "Requests under way.", registry=registry)
         self.database_up = Gauge("integrations_database_up", "Whether the database answers.", registry=registry)
         self.sessions = Counter(
-            "integrations_worker_sessions", "Sessions begun; more than one: leases lost.", registry=registry
+            "integrations_worker_sessions", "Sessions begun; all but one: lost leases.", registry=registry
         )
-        self._attempt_children: dict[tuple[str, str, str], Counter] = {}
-        self._seconds_children: dict[str, Histogram] = {}
 
     def attempted(self, connection: Connection, report: Report, seconds: float) -> None:
         """Count one attempt."""
-        outcome = "Delivered" if type(report.outcome) is Delivered else outcome_name(report.outcome)
-        key = (connection.namespace, connection.name, outcome)
-        counter = self._attempt_children.get(key)
-        if counter is None:
-            counter = self._attempt_children[key] = self.attempts.labels(*key)
-        counter.inc()
-        provider = connection.spec.provider.value
-        histogram = self._seconds_children.get(provider)
-        if histogram is None:
-            histogram = self._seconds_children[provider] = self.attempt_seconds.labels(provider)
-        histogram.observe(seconds)
+        self._attempts.counts[connection.namespace, connection.name, outcome_name(report.outcome)] += 1
+        self._attempt_seconds.observe(connection.spec.provider, seconds)
 
-    def delivered(self, seconds: float) -> None:
+    def delivered(self, connection: Connection, seconds: float) -> None:
         """Count one delivery and its age."""
-        self.delivery_seconds.observe(max(0.0, seconds))
+        self._delivery_seconds.observe(connection.spec.provider, max(0.0, seconds))
 
 
 class DispatcherMetrics:

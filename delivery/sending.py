@@ -13,11 +13,11 @@ from typing import assert_never
 
 from connectors.connector import Delivery
 from contracts.ids import PublicEventId, message_id, public_event_id
-from contracts.outcomes import Invalid, Report, Transient
+from contracts.outcomes import Delivered, Invalid, Report, Transient
 from delivery import effects
 from delivery.backoff import obeyed, pause, retry_delay
 from delivery.desk import Desk
-from delivery.effects import effect_of
+from delivery.effects import effect_of, outcome_name
 from delivery.lane import Entry, Lane
 from delivery.metrics import WorkerMetrics
 from delivery.reconnect import Reconnecting
@@ -155,16 +155,18 @@ class Sending:
         lane = entry.lane
         lane.under_way -= 1
         result = Result(entry, report, started, ended)
-        effect = effect_of(report.outcome, self._desk.clock.datetime())
         if entry.probe:
-            self._probe_ended(entry, effect, result, ended)
+            self._probe_ended(entry, effect_of(report.outcome, self._desk.clock.datetime), result, ended)
+        elif type(report.outcome) is Delivered:
+            lane.succeeded()
+            result.success = True
         else:
-            self._apply(lane, entry, effect, result, ended)
+            self._apply(lane, entry, effect_of(report.outcome, self._desk.clock.datetime), result, ended)
         self._metrics.attempted(lane.connection, report, ended - started)
         if result.success and entry.event is not None:
-            self._metrics.delivered(self._desk.clock.now() - entry.event.at.timestamp())
+            self._metrics.delivered(lane.connection, self._desk.clock.now() - entry.event.at.timestamp())
         else:
-            self._log(entry, report)
+            log.info("attempt ended", extra={**_names(entry), "outcome": outcome_name(report.outcome)})
         if lane.changed:
             self._settling.note_lane(lane)
         self._settling.add(result)
@@ -233,12 +235,6 @@ class Sending:
                 assert_never(effect)
         if lane.probe_at is not None:
             self._desk.set_alarm(lane, lane.probe_at)
-
-    def _log(self, entry: Entry, report: Report) -> None:
-        log.info(
-            "attempt ended",
-            extra={**_names(entry), "outcome": type(report.outcome).__name__, "status": report.status_code},
-        )
 
 
 def _reason(reason: str, report: Report) -> str:

@@ -19,7 +19,7 @@ from delivery.metrics import WorkerMetrics
 from delivery.reconnect import Reconnecting
 from store.database import Database
 from store.errors import LeaseLostError
-from store.jobs import AttemptRow, DeadLetter, Deferral, Settlement, finish, settle
+from store.jobs import AttemptRow, DeadLetter, Deferral, Settlement, Success, finish, settle
 
 GATHER_SECONDS = 0.008
 """How long results gather before they are written. Delivery is over by then: this delays only the next of a subject."""
@@ -103,7 +103,7 @@ class Settling:
 
     async def _write_successes(self, database: Database, batch: list[Result]) -> None:
         now = time.monotonic()
-        rows = [(self._attempt(result, now), result.entry.job.attempts) for result in batch]
+        rows = [_success(result, now) for result in batch]
         try:
             kept = await finish(database, self._desk.pool, self._desk.session, rows)
         except LeaseLostError:
@@ -184,6 +184,18 @@ class Settling:
             (now - result.ended) * 1000,
             report.detail or None,
         )
+
+
+def _success(result: Result, now: float) -> Success:
+    job = result.entry.job
+    return Success(
+        job.id,
+        job.attempts,
+        result.entry.lane.connection.tenant,
+        result.report.status_code,
+        round((result.ended - result.started) * 1000, 2),
+        round((now - result.ended) * 1000, 2),
+    )
 
 
 def _deferral(result: Result, attempts: int, delay: timedelta, now: float) -> Deferral:

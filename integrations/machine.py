@@ -29,7 +29,7 @@ def local(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of manifests, *.yaml and *.yml.")] = Path(),
     data: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help=f"Where data is kept between runs.  [default: {DATA_FOLDER} in the folder]"),
+        typer.Option(metavar="DIR", help=f"Where data is kept between runs; by default {DATA_FOLDER} in the folder."),
     ] = None,
     workers: Annotated[int, typer.Option(min=1, max=32, help="Worker processes.")] = 1,
     demo: Annotated[bool, typer.Option("--demo", help="Play the demo with a simulated partner, then stay up.")] = False,
@@ -40,8 +40,9 @@ def local(
 ) -> None:
     """Run the whole layer on this machine, without Kubernetes: PostgreSQL, a dispatcher and workers.
 
-    Connections and Secrets are read from plain Kubernetes manifests. An edited file is applied at once; one with a
-    mistake changes nothing, and the mistake is told.
+    Connections and Secrets come from plain Kubernetes manifests, and files that change are applied at once.
+
+    A manifest with a mistake changes nothing that runs; the mistake is told.
     """
     if not folder.is_dir():
         raise UsageError(f"{folder} is no folder; name one with manifests, such as examples/local")

@@ -50,13 +50,14 @@ async def demonstrate(
     async with running_partner(scene.port, options.logs) as partner, running_layer(options, reporter) as layer:
         for path, secrets in scene.secrets.items():
             await partner.open(path, secrets)
-        summary = await _until_stopped(stop, Demo(layer, partner, scene.endpoints).play)
+        demo = Demo(layer, partner, scene.endpoints)
+        summary = await _until_stopped(stop, demo.play)
         if summary is not None:
             reporter.console.print(summary_table(summary))
             tell(summary)
             if not once:
-                tell_usage(layer)
-                await show_state(layer, stop)
+                tell_usage(layer, example=demo.most_repeated_event())
+                await show_state(layer, stop, {state.uid: state.condition for state in await layer.state()})
     return summary
 
 
@@ -89,6 +90,10 @@ class Demo:
             quarantined_and_recovered=quarantined and recovered,
             seconds=time.monotonic() - began,
         )
+
+    def most_repeated_event(self) -> str:
+        """Return the event that was tried most often."""
+        return self._endpoints[0].most_tried
 
     async def _get_ready(self) -> None:
         self._act("Connections become ready")

@@ -1,7 +1,7 @@
 """What the demo expects of each partner endpoint, and what the partner says has come."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 
 import orjson
@@ -35,6 +35,17 @@ class EndpointCounts:
     failed: int = 0
 
 
+def count(arrivals: Sequence[Arrival]) -> EndpointCounts:
+    """Count arrivals."""
+    accepted = [arrival.accepted for arrival in arrivals if arrival.accepted]
+    return EndpointCounts(
+        delivered=len(accepted),
+        repeated=sum(accepted) - len(accepted),
+        altered=sum(not arrival.same_body for arrival in arrivals),
+        failed=sum(status is None or not 200 <= status < 300 for arrival in arrivals for status in arrival.statuses),
+    )
+
+
 @dataclass(slots=True)
 class Endpoint:
     """A connection's partner: where it listens, and which events it must get, each how often."""
@@ -43,6 +54,7 @@ class Endpoint:
     path: str
     expected: Counter[str] = field(default_factory=Counter)
     counts: EndpointCounts = EndpointCounts()
+    most_tried: str = ""
     _routes: tuple[_Route, ...] = field(init=False)
     _position: dict[str, int] = field(init=False, default_factory=dict)
 
@@ -63,19 +75,11 @@ class Endpoint:
                 self._position[event_id] = len(self._position)
 
     async def observe(self, partner: Partner) -> None:
-        """Ask the partner what has come by now."""
-        self.counts = self.count(await partner.arrivals(self.path))
-
-    def count(self, arrivals: Iterable[Arrival]) -> EndpointCounts:
-        """Count; events of an earlier run, which may still arrive, are left out."""
-        ours = [arrival for arrival in arrivals if arrival.event.event_id in self.expected]
-        accepted = [arrival.accepted for arrival in ours if arrival.accepted]
-        return EndpointCounts(
-            delivered=len(accepted),
-            repeated=sum(accepted) - len(accepted),
-            altered=sum(not arrival.same_body for arrival in ours),
-            failed=sum(status is None or not 200 <= status < 300 for arrival in ours for status in arrival.statuses),
-        )
+        """Ask the partner what has come by now; events of an earlier run, which may still arrive, are left out."""
+        arrivals = [arrival for arrival in await partner.arrivals(self.path) if arrival.event.event_id in self.expected]
+        self.counts = count(arrivals)
+        if arrivals:
+            self.most_tried = max(arrivals, key=lambda arrival: len(arrival.statuses)).event.event_id
 
     def out_of_order(self, order: Mapping[str, Iterable[str]]) -> int:
         """Count deliveries that were accepted after a later one of the same subject."""

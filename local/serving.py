@@ -1,12 +1,12 @@
 """What a person sees of the running layer: what changes, line by line, and on a terminal one live line of state."""
 
 import asyncio
-import os
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from shlex import join
+from types import MappingProxyType
 
 from psycopg.conninfo import conninfo_to_dict
 from rich.live import Live
@@ -40,14 +40,14 @@ async def serve(options: LocalOptions, reporter: Reporter, stop: asyncio.Event) 
     reporter.good("stopped; the next run goes on where this one ended")
 
 
-def tell_usage(layer: Layer) -> None:
-    """Tell how events get in and how to look at what became of them."""
+def tell_usage(layer: Layer, example: str = "EVENT") -> None:
+    """Tell how events get in and how to look at what became of them, such as the event `example`."""
     place = place_arguments(layer.options)
     say = layer.reporter.say
-    example = ["--tenant", "acme", "--type", "company.updated", "--subject", "c1"]
+    event = ["--tenant", "acme", "--type", "company.updated", "--subject", "c1"]
     data = '{"id": "c1", "name": "Acme"}'
-    say(f"emit an event:   {join(['integrations', 'emit', *place, *example, '--data', data])}")
-    say(f"what came of it: {join(['integrations', 'events', 'show', *place])} EVENT")
+    say(f"emit an event:   {join(['integrations', 'emit', *place, *event, '--data', data])}")
+    say(f"what came of it: {join(['integrations', 'events', 'show', *place, example])}")
     say(f"producers may call integration.emit_event(…) at {_producers_address(layer)}")
 
 
@@ -56,12 +56,15 @@ def place_arguments(options: LocalOptions) -> list[str]:
     if options.data == Path.cwd() / DATA_FOLDER:
         return []
     folder = options.data.parent if options.data.name == DATA_FOLDER else options.data
-    return ["--local", os.path.relpath(folder)]
+    below = folder.is_relative_to(Path.cwd())
+    return ["--local", str(folder.relative_to(Path.cwd()) if below else folder)]
 
 
-async def show_state(layer: Layer, stop: asyncio.Event) -> None:
-    """Tell of every change, and show the state where something can be shown, until `stop` is set."""
-    conditions: dict[ConnectionUid, Condition] = {}
+async def show_state(
+    layer: Layer, stop: asyncio.Event, known: Mapping[ConnectionUid, Condition] = MappingProxyType({})
+) -> None:
+    """Tell of every change from what is `known`, and show the state where that is possible, until `stop` is set."""
+    conditions = dict(known)
     if not layer.reporter.is_live:
         while not stop.is_set():
             await _look(layer, conditions)

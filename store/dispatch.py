@@ -12,10 +12,10 @@ workers rely on that when they read only what is above the last id they saw.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import NamedTuple
 
 from contracts.ids import ConnectionId, EventId, PoolId, RouteId, TenantId
+from store.arrays import numbers, plain_texts
 from store.database import Database, run
 from store.errors import NotMigratedError, RestoredDatabaseError
 from store.statement import statement
@@ -43,10 +43,13 @@ class Cursor:
 
 
 class NewEvent(NamedTuple):
-    """An undispatched event; `subject` and `data`, JSON text, are there if they were asked for."""
+    """An undispatched event. `at` is as PostgreSQL writes it, since it is only handed back.
+
+    `subject` and `data` (JSON text) are there if they were asked for.
+    """
 
     id: EventId
-    at: datetime
+    at: str
     tenant: TenantId
     type: str
     subject_hash: int
@@ -79,7 +82,7 @@ class NewJob(NamedTuple):
     connection: ConnectionId
     route: RouteId
     event: EventId
-    at: datetime
+    at: str
     subject_hash: int | None
 
 
@@ -90,7 +93,7 @@ class RoutingFailure(NamedTuple):
     connection: ConnectionId
     route: RouteId
     event: EventId
-    at: datetime
+    at: str
     subject_hash: int | None
     detail: str
 
@@ -111,7 +114,7 @@ READ_NEW_EVENTS = statement(
     "Events whose transactions have become visible since the lower snapshot, oldest first. "
     "$1 lower's xmax, $2 lower's transactions in progress, $3 whether data is wanted, $4 limit.",
     """
-    select e.id, e.at, e.tenant_id, e.type, hashtextextended(e.subject, 0),
+    select e.id, e.at::text, e.tenant_id, e.type, hashtextextended(e.subject, 0),
            case when $3::boolean then e.subject end, case when $3::boolean then e.data::text end,
            (select pg_current_snapshot()::text), (select epoch from integration.routing)
     from (
@@ -130,7 +133,7 @@ READ_WINDOW = statement(
     "The next events of a window too large for one batch: between two snapshots and above the last id. "
     "$1 xmax, $2 in progress, $3 upper snapshot, $4 last id, $5 whether data is wanted, $6 limit.",
     """
-    select e.id, e.at, e.tenant_id, e.type, hashtextextended(e.subject, 0),
+    select e.id, e.at::text, e.tenant_id, e.type, hashtextextended(e.subject, 0),
            case when $5::boolean then e.subject end, case when $5::boolean then e.data::text end,
            $3::text, (select epoch from integration.routing)
     from integration.event e
@@ -159,7 +162,8 @@ WRITE_JOBS = statement(
     jobs as (
         insert into integration.job (pool_id, id, connection_id, route_id, event_id, event_at, subject)
         select j.pool_id, nextval('integration.job_id'), j.connection_id, j.route_id, j.event_id, j.event_at, j.subject
-        from unnest($5::int[], $6::int[], $7::int[], $8::bigint[], $9::timestamptz[], $10::bigint[])
+        from unnest($5::text::int[], $6::text::int[], $7::text::int[], $8::text::bigint[], $9::text::timestamptz[],
+                    $10::text::bigint[])
             as j (pool_id, connection_id, route_id, event_id, event_at, subject)
         where exists (select from moved)
         returning id
@@ -169,7 +173,8 @@ WRITE_JOBS = statement(
             (job_id, tenant_id, connection_id, route_id, event_id, event_at, subject, attempts, reason, detail)
         select nextval('integration.job_id'), f.tenant_id, f.connection_id, f.route_id, f.event_id, f.event_at,
                f.subject, 0, 'FilterFailed', f.detail
-        from unnest($11::text[], $12::int[], $13::int[], $14::bigint[], $15::timestamptz[], $16::bigint[], $17::text[])
+        from unnest($11::text[], $12::int[], $13::int[], $14::bigint[], $15::text[]::timestamptz[], $16::bigint[],
+                    $17::text[])
             as f (tenant_id, connection_id, route_id, event_id, event_at, subject, detail)
         where exists (select from moved)
         returning job_id
@@ -248,7 +253,7 @@ async def read_batch(database: Database, cursor: Cursor, *, limit: int, with_dat
         rows = await run(database, READ_WINDOW, parameters)
     if not rows:
         return None
-    return Batch([NewEvent(*row[:7]) for row in rows], rows[0][7], rows[0][8], limit)
+    return Batch([NewEvent._make(row[:7]) for row in rows], rows[0][7], rows[0][8], limit)
 
 
 async def write_jobs(
@@ -263,7 +268,9 @@ async def write_jobs(
         after.lower,
         after.upper,
         after.last_event,
-        *map(list, job_columns),
+        *map(numbers, job_columns[:4]),
+        plain_texts(job_columns[4]),
+        numbers(job_columns[5]),
         *map(list, failure_columns),
         channels,
     )

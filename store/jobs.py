@@ -20,6 +20,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from contracts.ids import ConnectionId, EventId, JobId, PoolId, RouteId, SessionId, TenantId
+from store.arrays import numbers, plain_texts
 from store.database import Database, run
 from store.errors import LeaseLostError
 from store.statement import statement
@@ -63,6 +64,17 @@ class AttemptRow(NamedTuple):
     duration_ms: float
     ended_ago_ms: float
     detail: str | None
+
+
+class Success(NamedTuple):
+    """A plain success: what the job's row does not know. Durations in milliseconds; it ended `ended_ago_ms` ago."""
+
+    job: JobId
+    attempts_before: int
+    tenant: TenantId
+    status_code: int | None
+    duration_ms: float
+    ended_ago_ms: float
 
 
 class Deferral(NamedTuple):
@@ -204,7 +216,7 @@ LOAD_EVENTS = statement(
     select id, nonce, at, tenant_id, type, subject,
            case when pg_column_size(data) <= 16384 then convert_to(data::text, 'UTF8') end
     from integration.event
-    where id = any ($1::bigint[]) and at between $2::timestamptz and $3::timestamptz
+    where id = any ($1::text::bigint[]) and at between $2::timestamptz and $3::timestamptz
     """,
     hot=True,
 )
@@ -226,34 +238,33 @@ FENCE = statement(
 # when the table was empty, read every job of the pool for each batch.
 FINISH_JOBS = statement(
     "finish_jobs",
-    "Delete delivered jobs and record their attempts. $1 pool, $2 session, $3..$12 the attempts, $13 attempts before.",
+    "Delete delivered jobs and record their attempts. $1 pool, $2 session, then arrays: $3 jobs, $4 attempts before, "
+    "$5 tenants, $6 status codes, $7 durations and $8 ages in milliseconds.",
     """
     with fence as materialized (
         select id from integration.worker_session where id = $2::bigint for key share
     ),
-    tried as materialized (
-        select * from unnest($3::bigint[], $4::bigint[], $5::text[], $6::int[], $7::int[], $8::smallint[], $9::text[],
-                             $10::smallint[], $11::real[], $12::real[], $13::smallint[])
-            as t (job_id, event_id, tenant_id, connection_id, route_id, number, outcome, status_code, duration_ms,
-                  ended_ago_ms, attempts_before)
-    ),
     found as materialized (
         select t.*, j.tid
-        from tried t
+        from unnest($3::text::bigint[], $4::text::smallint[], $5::text::text[], $6::text::smallint[],
+                    $7::text::real[], $8::text::real[])
+            as t (id, attempts_before, tenant_id, status_code, duration_ms, ended_ago_ms)
         cross join lateral (
             select ctid as tid from integration.job
-            where pool_id = $1::int and id = t.job_id and attempts = t.attempts_before limit 1
+            where pool_id = $1::int and id = t.id and attempts = t.attempts_before limit 1
         ) j
         where exists (select from fence)
     ),
     gone as (
-        delete from integration.job j using found f where j.ctid = f.tid returning f.*
+        delete from integration.job j using found f where j.ctid = f.tid
+        returning j.id, j.event_id, j.connection_id, j.route_id, j.attempts, f.tenant_id, f.status_code, f.duration_ms,
+                  f.ended_ago_ms
     ),
     recorded as (
         insert into integration.attempt (at, event_id, job_id, tenant_id, connection_id, route_id, number, outcome,
                                          status_code, duration_ms, worker)
-        select now() - make_interval(secs => ended_ago_ms / 1000), event_id, job_id, tenant_id, connection_id,
-               route_id, number, outcome, status_code, duration_ms, $2::bigint
+        select now() - ended_ago_ms * interval '1 ms', event_id, id, tenant_id, connection_id, route_id,
+               attempts + 1, 'Delivered', status_code, duration_ms, $2::bigint
         from gone
     )
     select (select id from fence), (select count(*) from gone)
@@ -364,20 +375,20 @@ async def tail_jobs(
     rows = await run(database, TAIL_JOBS, (pool, after, limit, session))
     if not rows:
         return [], after, False
-    return [Job(*row) for row in rows if row[1] is not None], rows[-1][0], len(rows) == limit
+    return [Job._make(row) for row in rows if row[1] is not None], rows[-1][0], len(rows) == limit
 
 
 async def lane_jobs(database: Database, cursors: Sequence[tuple[ConnectionId, JobId]], *, limit: int) -> list[Job]:
     """Read up to `limit` ready jobs of each lane above its cursor, in order."""
     connections, after = zip(*cursors, strict=True)
-    return [Job(*row) for row in await run(database, LANE_JOBS, (list(connections), list(after), limit))]
+    return list(map(Job._make, await run(database, LANE_JOBS, (list(connections), list(after), limit))))
 
 
 async def due_jobs(
     database: Database, connections: Sequence[ConnectionId], *, limit: int, early: bool = False
 ) -> list[Job]:
     """Read up to `limit` deferred jobs of each lane that are due, or with `early` the next ones whenever due."""
-    return [Job(*row) for row in await run(database, DUE_JOBS, (list(connections), limit, early))]
+    return list(map(Job._make, await run(database, DUE_JOBS, (list(connections), limit, early))))
 
 
 async def next_due(database: Database, connections: Sequence[ConnectionId]) -> dict[ConnectionId, float | None]:
@@ -388,13 +399,13 @@ async def next_due(database: Database, connections: Sequence[ConnectionId]) -> d
 async def held_jobs(database: Database, subjects: Sequence[tuple[ConnectionId, int]], *, limit: int) -> list[Job]:
     """Read up to `limit` held jobs of each (connection, subject), in order."""
     connections, hashes = zip(*subjects, strict=True)
-    return [Job(*row) for row in await run(database, HELD_JOBS, (list(connections), list(hashes), limit))]
+    return list(map(Job._make, await run(database, HELD_JOBS, (list(connections), list(hashes), limit))))
 
 
 async def load_events(database: Database, keys: Sequence[tuple[EventId, datetime]]) -> list[EventRow]:
     """Read events by id and time, each once."""
     ids, times = zip(*keys, strict=True)
-    return [EventRow(*row) for row in await run(database, LOAD_EVENTS, (list(ids), min(times), max(times)))]
+    return list(map(EventRow._make, await run(database, LOAD_EVENTS, (numbers(ids), min(times), max(times)))))
 
 
 async def load_data(database: Database, event: EventId, at: datetime) -> bytes | None:
@@ -403,19 +414,24 @@ async def load_data(database: Database, event: EventId, at: datetime) -> bytes |
     return rows[0][0] if rows else None
 
 
-async def finish(
-    database: Database, pool: PoolId, session: SessionId, attempts: Sequence[tuple[AttemptRow, int]]
-) -> int:
+async def finish(database: Database, pool: PoolId, session: SessionId, delivered: Sequence[Success]) -> int:
     """Record deliveries and delete their jobs, each fenced by its attempts before; return how many were still ours.
 
     Raise LeaseLostError, with nothing written.
     """
-    columns = _columns(row[:10] for row, _ in attempts)
-    before = [attempts_before for _, attempts_before in attempts]
-    rows = await run(database, FINISH_JOBS, (pool, session, *columns, before))
+    jobs, before, tenants, statuses, durations, ages = zip(*delivered, strict=True)
+    columns = (
+        numbers(jobs),
+        numbers(before),
+        plain_texts(tenants),
+        numbers(statuses),
+        numbers(durations),
+        numbers(ages),
+    )
+    rows = await run(database, FINISH_JOBS, (pool, session, *columns))
     fence, moved = rows[0]
     if fence is None:
-        raise LeaseLostError(f"session {session} was taken; its results of {len(attempts)} deliveries came too late")
+        raise LeaseLostError(f"session {session} was taken; its results of {len(delivered)} deliveries came too late")
     count: int = moved
     return count
 

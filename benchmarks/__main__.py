@@ -1,0 +1,47 @@
+"""`make bench`: run every benchmark, print a table, and write `benchmarks/results.json`.
+
+`BENCH_SCALE=0.05` makes everything smaller for a quick look; `ARGS="load"` runs one part.
+"""
+
+import json
+import os
+import sys
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks import claims, load, queue
+from benchmarks.bed import open_bed
+from benchmarks.result import Result
+
+PARTS = {"queue": queue.results, "claims": claims.results, "load": load.results}
+RESULTS_FILE = Path(__file__).with_name("results.json")
+
+
+def main() -> None:
+    """Run the parts named on the command line, or all."""
+    scale = float(os.environ.get("BENCH_SCALE", "1"))
+    found: list[Result] = []
+    console = Console(width=140)
+    with open_bed() as bed:
+        for name in sys.argv[1:] or PARTS:
+            console.print(f"measuring {name} at scale {scale:g} …")
+            part = PARTS[name](bed, scale)
+            found += part
+            console.print(_table(part))
+    RESULTS_FILE.write_text(json.dumps([result.as_json() for result in found], indent=2) + "\n")
+    console.print(f"{sum(r.met is True for r in found)} goals met, {sum(r.met is False for r in found)} missed")
+
+
+def _table(results: list[Result]) -> Table:
+    table = Table("figure", "value", "goal", "met", "unit", "detail")
+    for result in results:
+        goal = "" if result.goal is None else f"{result.goal:,g}"
+        met = {None: "", True: "yes", False: "NO"}[result.met]
+        table.add_row(result.name, f"{result.value:,.3f}", goal, met, result.unit, result.detail)
+    return table
+
+
+if __name__ == "__main__":
+    main()
