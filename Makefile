@@ -42,8 +42,9 @@ test: check ## Check, then run every test
 	$(BIN)/python -m pytest -m serial || { code=$$?; test $$code -eq 5 || status=$$code; }; \
 	exit $$status
 
+# Standard output is the demo's own: with --json it is read by programs.
 demo: $(READY) ## Run the whole layer on this machine against simulated partners
-	$(BIN)/integrations local --demo examples/local $(ARGS)
+	@$(BIN)/integrations local --demo examples/local $(ARGS)
 
 bench: $(READY) ## Measure it
 	$(BIN)/python -m benchmarks $(ARGS)
@@ -57,7 +58,7 @@ clean: ## Remove the environment and all caches; the demo's data in .local stay
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(READY): pyproject.toml uv.lock | $(UV)
-	$(UV) sync --frozen --all-extras --python "$$(command -v $(PYTHON))"
+	@$(UV) sync --frozen --all-extras --python "$$(command -v $(PYTHON))" >&2
 	@touch $@
 
 # Built beside its place and moved there: a second make at the same time finds all of it or nothing.

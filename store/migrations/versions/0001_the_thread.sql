@@ -408,9 +408,18 @@ create function integration.emit_events(tenant text, types text[], subjects text
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
     emitted bigint;
+    suspect record;
 begin
-    perform integration.check_event(tenant, e.type, e.subject, e.data, null)
-        from unnest(types, subjects, emit_events.data) as e (type, subject, data);
+    -- All at once, what is plainly right; one by one, with its own error, what may be wrong.
+    for suspect in
+        select e.* from unnest(types, subjects, emit_events.data) as e (type, subject, data)
+        left join integration.event_type t on t.type = e.type
+        where not coalesce(e.data ?& t.required_keys and jsonb_typeof(e.data) = 'object'
+            and pg_column_size(e.data) <= 65536 and length(e.subject) between 1 and 512, false)
+    loop
+        perform integration.check_event(tenant, suspect.type, suspect.subject, suspect.data, null);
+    end loop;
+    perform integration.check_event(tenant, types[1], subjects[1], emit_events.data[1], null) where cardinality(types) > 0;
     insert into integration.event (tenant_id, type, subject, data)
         select tenant, e.type, e.subject, e.data
         from unnest(types, subjects, emit_events.data) as e (type, subject, data);

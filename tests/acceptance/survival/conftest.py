@@ -168,6 +168,10 @@ class Partner:
         arrivals: list[dict[str, Any]] = orjson.loads(self._read("deliveries", name))
         return arrivals
 
+    def forget(self, name: str) -> None:
+        """Have an endpoint forget what arrived so far."""
+        self._http.delete("/deliveries", params={"path": f"/{name}"}).raise_for_status()
+
     def _read(self, what: str, name: str) -> bytes:
         return self._http.get(f"/{what}", params={"path": f"/{name}"}).raise_for_status().content
 
@@ -195,6 +199,8 @@ class Bed:
         self._run("partner", command, environment({}), 0)
         until(self.partner.answers, "the partner listens")
 
+    until = staticmethod(until)
+
     # The database -----------------------------------------------------------------------------------------------------
 
     def dsn(self, role: str) -> str:
@@ -219,7 +225,9 @@ class Bed:
     def locked(self, table: str) -> Iterator[None]:
         """Let nobody touch a table for the length of a block: statements on it wait."""
         with self.admin(autocommit=False) as admin:
-            admin.execute(sql.SQL("lock table {} in access exclusive mode").format(sql.Identifier("integration", table)))
+            admin.execute(
+                sql.SQL("lock table {} in access exclusive mode").format(sql.Identifier("integration", table))
+            )
             yield
 
     def waiting(self, program: str) -> list[int]:
@@ -301,9 +309,7 @@ class Bed:
         uid = ConnectionUid(uuid5(UIDS, name))
         async with await connect(self.dsn("operator"), "survival") as database:
             pool = await publication.write_pool(database, "survival", "survival_worker")
-            await publication.publish(
-                database, [publication.PublishedConnection(uid, NAMESPACE, name, spec, pool)]
-            )
+            await publication.publish(database, [publication.PublishedConnection(uid, NAMESPACE, name, spec, pool)])
 
     # Programs ---------------------------------------------------------------------------------------------------------
 

@@ -71,10 +71,17 @@ def emit_some(connection: Connection, random: Random, tenant: str, limit: int) -
     ids: list[str] = []
     for subject in sorted(random.sample(subjects, min(4, len(subjects)))):
         counter = value(
-            connection, "select counter from workload.subject where tenant = %s and name = %s for update", tenant, subject
+            connection,
+            "select counter from workload.subject where tenant = %s and name = %s for update",
+            tenant,
+            subject,
         )
         for number in range(counter + 1, counter + 1 + min(random.randint(1, 3), limit - len(ids))):
-            data: dict[str, object] = {"n": number, "parity": "even" if number % 2 == 0 else "odd", "third": number % 3 == 0}
+            data: dict[str, object] = {
+                "n": number,
+                "parity": "even" if number % 2 == 0 else "odd",
+                "third": number % 3 == 0,
+            }
             if random.random() < LARGE_SHARE:
                 data["text"] = random.randbytes(LARGE_BYTES // 2).hex()
             key = f"{subject}/{number}" if number % 5 == 0 else None
