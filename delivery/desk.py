@@ -53,7 +53,7 @@ class Desk:
         """Sort a lane after something happened to it."""
         if self.lanes.get(lane.id) is not lane:
             return
-        if lane.must_hold:
+        if lane.to_hold:
             self.holding.add(lane)
         if lane.reload_wanted and not lane.changed:
             self.reloading.add(lane)
@@ -61,9 +61,23 @@ class Desk:
             self.hungry.add(lane)
         if lane.held_wanted and lane.delivers:
             self.unblocked.add(lane)
+        if lane.next_due is not None and lane.next_due <= now:
+            self.due.add(lane)
+        if lane.probe_at is not None and lane.probe_at <= now:
+            self.probing.add(lane)
         if self.holding or self.reloading or self.hungry or self.unblocked or self.due or self.probing:
             self.jobs_wanted.set()
         self.scheduler.offer(lane, now)
+        if not lane.in_ring and (wait := lane.seconds_until_start(now)) and lane.start_alarm <= now:
+            lane.start_alarm = now + wait
+            self.set_alarm(lane, lane.start_alarm)
+
+    def review_all(self) -> None:
+        """Sort every lane anew: after a failure, and now and then, so that no lane can be forgotten for long."""
+        now = time.monotonic()
+        for lane in self.lanes.values():
+            self.review(lane, now)
+        self.start_jobs()
 
     def set_alarm(self, lane: Lane, at: float) -> None:
         """Have the lane looked at again at a time: a deferred job falls due, a probe, a pause or a token."""
@@ -108,10 +122,6 @@ class Desk:
         while self._alarms and self._alarms[0][0] <= now:
             rung.add(heappop(self._alarms)[2])
         for lane in rung:
-            if lane.next_due is not None and lane.next_due <= now:
-                self.due.add(lane)
-            if lane.probe_at is not None and lane.probe_at <= now:
-                self.probing.add(lane)
             self.review(lane, now)
         if self._alarms:
             self._set_timer()

@@ -20,7 +20,17 @@ from delivery.reconnect import Reconnecting
 from delivery.routing import RoutingTable
 from delivery.settings import DispatcherSettings
 from store.database import Database, Listener
-from store.dispatch import CHANNEL, Batch, Cursor, read_batch, read_cursor, read_routes, set_asleep, write_jobs
+from store.dispatch import (
+    CHANNEL,
+    NewEvent,
+    NewJob,
+    RoutingFailure,
+    read_batch,
+    read_cursor,
+    read_routes,
+    set_asleep,
+    write_jobs,
+)
 from store.publication import CHANNEL as ROUTING_CHANNEL
 from store.upkeep import maintain, read_backlog
 
@@ -33,6 +43,12 @@ BUSY_EVENTS_PER_SECOND = 400
 CALM_EVENTS_PER_SECOND = 150
 PACE_SECONDS = 0.004
 """Between two looks while busy: one batch then serves many events, at the price of half of it in latency."""
+
+JOBS_AT_ONCE = 20_000
+"""Jobs in one statement, give or take one event's: a tenant may have hundreds of connections."""
+
+EVENTS_WITH_DATA = 250
+"""Events in one batch when filters need their data, which may be 256 KiB each."""
 
 MAINTAIN_SECONDS = 600.0
 BACKLOG_SECONDS = 15.0
@@ -87,7 +103,8 @@ class Dispatcher:
         self._asleep = None
         while not self._stop.is_set():
             routing = self._routing or await self._read_routing(database)
-            batch = await read_batch(database, cursor, limit=self._settings.batch, with_data=routing.reads_data)
+            limit = min(self._settings.batch, EVENTS_WITH_DATA) if routing.reads_data else self._settings.batch
+            batch = await read_batch(database, cursor, limit=limit, with_data=routing.reads_data)
             if batch is not None and batch.epoch != routing.epoch:
                 self._routing = None
                 continue
@@ -95,12 +112,18 @@ class Dispatcher:
                 self._count(0)
                 await self._rest(database)
                 continue
+            jobs: list[NewJob] = []
+            failures: list[RoutingFailure] = []
+            if batch is not None:
+                routed, jobs, failures = routing.route(batch.events, JOBS_AT_ONCE)
+                batch = batch if routed == len(batch.events) else batch.first(routed)
             after = cursor.window_closed() if batch is None else batch.next_cursor(cursor)
-            if not await self._write(database, routing, batch, cursor, after):
+            if not await write_jobs(database, cursor, after, jobs, failures):
+                self._metrics.batches.labels("lost").inc()
                 await asyncio.sleep(STANDBY_SECONDS)
                 return
             cursor = after
-            self._count(len(batch.events) if batch else 0)
+            self._note(batch.events if batch else [], jobs, failures)
             if self._busy:
                 if self._asleep is not False:
                     await set_asleep(database, asleep=False)
@@ -108,28 +131,15 @@ class Dispatcher:
                 if cursor.upper is None:
                     await asyncio.sleep(PACE_SECONDS)
 
-    async def _write(
-        self, database: Database, routing: RoutingTable, batch: Batch | None, cursor: Cursor, after: Cursor
-    ) -> bool:
-        events = batch.events if batch else []
-        jobs, failures = routing.route(events)
-        written = await write_jobs(database, cursor, after, jobs, failures)
-        self._metrics.batches.labels("written" if written else "lost").inc()
-        if written:
-            self._metrics.events.inc(len(events))
-            self._metrics.jobs.inc(len(jobs))
-            self._metrics.failures.inc(len(failures))
-            for failure in failures:
-                log.warning(
-                    "a route's filter failed; the job is a dead letter",
-                    extra={
-                        "connection": failure.connection,
-                        "route": failure.route,
-                        "event": failure.event,
-                        "reason": failure.detail,
-                    },
-                )
-        return written
+    def _note(self, events: list[NewEvent], jobs: list[NewJob], failures: list[RoutingFailure]) -> None:
+        self._count(len(events))
+        self._metrics.batches.labels("written").inc()
+        self._metrics.events.inc(len(events))
+        self._metrics.jobs.inc(len(jobs))
+        self._metrics.failures.inc(len(failures))
+        for failure in failures:
+            names = {"connection": failure.connection, "route": failure.route, "event": failure.event}
+            log.warning("a filter failed; the job is a dead letter", extra={**names, "reason": failure.detail})
 
     async def _read_routing(self, database: Database) -> RoutingTable:
         epoch, rows = await read_routes(database)

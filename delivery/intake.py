@@ -15,6 +15,7 @@ from delivery.desk import Desk
 from delivery.lane import BEHIND_LIMIT, WINDOW, Entry, Lane, LaneState
 from delivery.reconnect import Reconnecting
 from store.database import Database
+from store.errors import DatabaseUnreachableError
 from store.jobs import (
     EventRow,
     Job,
@@ -71,6 +72,14 @@ class Intake:
             await asyncio.sleep(SPACING_SECONDS)
 
     async def _pass(self, database: Database) -> None:
+        try:
+            await self._read(database)
+        except DatabaseUnreachableError:
+            # What was wanted was taken off the lists; whatever was not done is found out anew.
+            self._desk.review_all()
+            raise
+
+    async def _read(self, database: Database) -> None:
         desk = self._desk
         await self._load_events(database)
         if desk.reloading:
@@ -126,8 +135,9 @@ class Intake:
             self._desk.set_alarm(lane, now + POLL_SECONDS)
         if not ready:
             return
-        jobs = await due_jobs(database, [lane.id for lane in ready], limit=WINDOW)
+        # In this order: what falls due between the two statements is then seen by both instead of by neither.
         following = await next_due(database, [lane.id for lane in ready])
+        jobs = await due_jobs(database, [lane.id for lane in ready], limit=WINDOW)
         found = _by_lane(jobs)
         now = time.monotonic()
         for lane in ready:
@@ -143,8 +153,8 @@ class Intake:
     async def _read_held(self, database: Database) -> None:
         lanes = _take(self._desk.unblocked)
         # What must be held is written before what is held is read; otherwise a job could be passed by a later one.
-        if any(lane.must_hold for lane in lanes):
-            self._desk.holding.update(lane for lane in lanes if lane.must_hold)
+        self._desk.holding.update(lane for lane in lanes if lane.to_hold)
+        while self._desk.holding:
             await self._hold(database)
         keys = [(lane.id, subject) for lane in lanes if lane.delivers for subject in lane.held_wanted][:LANES_AT_ONCE]
         if not keys:
@@ -187,11 +197,12 @@ class Intake:
                 self._eventless.append(entry)
 
     async def _hold(self, database: Database) -> None:
-        held: list[JobId] = []
-        for lane in _take(self._desk.holding):
-            held.extend(lane.take_to_hold())
-        if held:
-            await settle(database, self._desk.pool, self._desk.session, Settlement(held=held))
+        held = {lane: list(lane.to_hold) for lane in _take(self._desk.holding)}
+        jobs = [job for ids in held.values() for job in ids]
+        if jobs:
+            await settle(database, self._desk.pool, self._desk.session, Settlement(held=jobs))
+        for lane, ids in held.items():
+            lane.held(ids)
 
     async def _reload(self, database: Database) -> None:
         lanes = [lane for lane in _take(self._desk.reloading) if lane.reload_wanted and not lane.changed]
@@ -228,7 +239,7 @@ class Intake:
     def _note(self, lane: Lane, entry: Entry | None) -> None:
         if entry is not None:
             self._eventless.append(entry)
-        elif lane.must_hold:
+        elif lane.to_hold:
             self._desk.holding.add(lane)
 
     def _review(self, lane: Lane) -> None:

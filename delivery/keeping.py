@@ -81,6 +81,7 @@ class Keeping:
             await self._refresh(database)
             self._epoch = epoch
         await self._share(database)
+        self._desk.review_all()
         self._count()
 
     async def _renew(self, database: Database) -> None:
@@ -121,16 +122,19 @@ class Keeping:
             taken = await store.acquire_lanes(database, desk.pool, desk.session, limit=fair - owned)
             if taken:
                 await self._take(database, taken)
-        surplus = list(desk.lanes.values())[fair:]
-        for lane in surplus:
-            lane.releasing = True
-        free = [lane for lane in surplus if lane.idle and not lane.changed]
+        now = time.monotonic()
+        for number, lane in enumerate(desk.lanes.values()):
+            if lane.releasing != (number >= fair):
+                lane.releasing = number >= fair
+                desk.review(lane, now)
+        free = [lane for lane in desk.lanes.values() if lane.releasing and lane.idle and not lane.changed]
         if free:
             await self._release(database, free)
 
     async def _take(self, database: Database, taken: list[ConnectionId]) -> None:
         self._desk.route_names = await store.read_route_names(database, self._desk.session)
         rows = await store.read_lanes(database, self._desk.session, taken)
+        await store.take_tokens(database, self._desk.session, taken)
         now = time.monotonic()
         for row in rows:
             try:

@@ -63,7 +63,8 @@ class Lane:
         self.connector = connector
         self.generation = row.generation
         throttle = connection.spec.delivery.throttle
-        tokens = None
+        # No tokens in the row: its last owner died with them in hand and may have spent them all.
+        tokens = 0.0
         if row.tokens is not None:
             tokens = row.tokens + (row.tokens_age_seconds or 0.0) * throttle.requests_per_second
         self.bucket = TokenBucket(throttle.requests_per_second, float(throttle.burst), now, tokens)
@@ -71,6 +72,7 @@ class Lane:
         self.throttled_in_a_row = 0
         self.window = WINDOW
         self.in_ring = False
+        self.start_alarm = 0.0
         self.releasing = False
         self.waiting = 0
         self.backlogged = True
@@ -78,7 +80,7 @@ class Lane:
         self._entries: dict[JobId, Entry] = {}
         self._ready: deque[Entry] = deque()
         self._behind: dict[int, deque[Entry]] = {}
-        self._to_hold: list[JobId] = []
+        self.to_hold: list[JobId] = []
         self.load(row, now)
 
     # The row in the database -----------------------------------------------------------------------------------------
@@ -156,7 +158,7 @@ class Lane:
         return self.feed(job)
 
     def feed(self, job: Job) -> Entry | None:
-        """Take the next ready job in order; None if it is known already or must be held (see `take_to_hold`)."""
+        """Take the next ready job in order; None if it is known already or must be held (see `to_hold`)."""
         self.cursor = max(self.cursor, job.id)
         if job.id in self._entries:
             return None
@@ -199,15 +201,10 @@ class Lane:
         self.probe_at = None
         return entry
 
-    def take_to_hold(self) -> list[JobId]:
-        """Return ready jobs that must be set aside in the database, and forget them."""
-        taken, self._to_hold = self._to_hold, []
-        return taken
-
-    @property
-    def must_hold(self) -> bool:
-        """Whether `take_to_hold` has something to give."""
-        return bool(self._to_hold)
+    def held(self, jobs: Sequence[JobId]) -> None:
+        """Note that ready jobs were set aside in the database."""
+        written = set(jobs)
+        self.to_hold = [job for job in self.to_hold if job not in written]
 
     # Starting --------------------------------------------------------------------------------------------------------
 
@@ -347,7 +344,7 @@ class Lane:
         return entry
 
     def _hold(self, job: Job) -> None:
-        self._to_hold.append(job.id)
+        self.to_hold.append(job.id)
         self.held_ahead += 1
         if job.subject is not None:
             self.held_subjects.add(job.subject)
@@ -356,7 +353,7 @@ class Lane:
         self._entries = {job: entry for job, entry in self._entries.items() if entry.started}
         self._ready = deque()
         self._behind = {entry.job.subject: deque() for entry in self._entries.values() if entry.job.subject is not None}
-        self._to_hold = []
+        self.to_hold = []
         self.held_wanted = set()
         self.waiting = 0
         self.backlogged = True

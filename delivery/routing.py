@@ -45,11 +45,16 @@ class RoutingTable:
         self.reads_data = any(route.filter for routes in self._by_tenant.values() for route in routes)
         self._by_type: dict[tuple[TenantId, str], tuple[_Route, ...]] = {}
 
-    def route(self, events: Sequence[NewEvent]) -> tuple[list[NewJob], list[RoutingFailure]]:
-        """Return the jobs for events, in the events' order, and the jobs that a failing filter prevented."""
+    def route(self, events: Sequence[NewEvent], jobs_at_once: int) -> tuple[int, list[NewJob], list[RoutingFailure]]:
+        """Return the jobs for events, in the events' order, and the jobs that a failing filter prevented.
+
+        Stops after the event that brings the jobs to `jobs_at_once`; the first number says how many events were routed.
+        """
         jobs: list[NewJob] = []
         failures: list[RoutingFailure] = []
-        for event in events:
+        for number, event in enumerate(events):
+            if len(jobs) + len(failures) >= jobs_at_once:
+                return number, jobs, failures
             document: dict[str, object] | None = None
             for route in self._routes_for(event):
                 row = route.row
@@ -62,7 +67,7 @@ class RoutingTable:
                 except FilterFailedError as error:
                     key = (row.tenant, row.connection, row.id, event.id, event.at, subject)
                     failures.append(RoutingFailure(*key, str(error)))
-        return jobs, failures
+        return len(events), jobs, failures
 
     def _routes_for(self, event: NewEvent) -> tuple[_Route, ...]:
         key = (event.tenant, event.type)

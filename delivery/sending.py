@@ -27,6 +27,8 @@ from store.jobs import EventRow, load_data
 
 log = logging.getLogger(__name__)
 
+RETRY_READING_SECONDS = 0.5
+
 
 class Sending:
     """The senders of one session."""
@@ -104,9 +106,6 @@ class Sending:
         now = time.monotonic()
         entry, stopped = desk.scheduler.next(now)
         for lane in stopped:
-            wait = lane.seconds_until_start(now)
-            if wait is not None:
-                desk.set_alarm(lane, now + wait)
             desk.review(lane, now)
         return entry
 
@@ -115,8 +114,7 @@ class Sending:
         try:
             report = await self._attempt(entry)
         except DatabaseUnreachableError:
-            entry.lane.under_way -= 1
-            entry.lane.put_back(entry)
+            self._not_tried(entry)
             return
         except asyncio.CancelledError:
             raise
@@ -126,6 +124,16 @@ class Sending:
                 Transient(), detail=f"the connector failed with {type(error).__name__}; see the worker's log"
             )
         self._ended(entry, report, started, time.monotonic())
+
+    def _not_tried(self, entry: Entry) -> None:
+        lane, now = entry.lane, time.monotonic()
+        lane.under_way -= 1
+        if entry.probe:
+            lane.drop(entry)
+            lane.probe_at = now
+        else:
+            lane.put_back(entry)
+        self._desk.set_alarm(lane, now + RETRY_READING_SECONDS)
 
     async def _attempt(self, entry: Entry) -> Report:
         event, job, lane = entry.event, entry.job, entry.lane

@@ -9,10 +9,10 @@ class TokenBucket:
 
     __slots__ = ("_at", "_tokens", "burst", "rate")
 
-    def __init__(self, rate: float, burst: float, now: float, tokens: float | None = None) -> None:
+    def __init__(self, rate: float, burst: float, now: float, tokens: float) -> None:
         self.rate = rate
         self.burst = burst
-        self._tokens = burst if tokens is None else min(tokens, burst)
+        self._tokens = min(tokens, burst)
         self._at = now
 
     def available(self, now: float) -> float:

@@ -9,6 +9,8 @@ from integrations import output
 from integrations.database import DatabaseOption, LocalOption, ask, database_url
 from integrations.errors import EXIT_CODES_HELP, CommandError, UsageError
 from integrations.output import JsonOption
+from store.database import Database
+from store.publication import ConnectionState, connection_states
 from store.publication import release as release_connection
 from store.roles import Group
 from store.upkeep import BacklogRow, read_backlog
@@ -19,12 +21,13 @@ app = typer.Typer(no_args_is_help=True, help="The links of tenants to their part
 @app.command("list", epilog=EXIT_CODES_HELP)
 def list_command(as_json: JsonOption = False, database: DatabaseOption = None, local: LocalOption = None) -> None:
     """List connections with their state and what they have to deliver."""
-    rows = sorted(ask(database_url(Group.READER, database, local), read_backlog))
+    states, backlog = ask(database_url(Group.READER, database, local), _read)
+    rows = [(state, backlog[state.namespace, state.name]) for state in states]
     if as_json:
-        output.print_json({"connections": [_document(row) for row in rows]})
+        output.print_json({"connections": [_document(*row) for row in rows]})
     elif rows:
-        columns = ("Connection", "Tenant", "State", "Waiting", "Oldest")
-        output.print_table(columns, [_cells(row) for row in rows])
+        columns = ("Connection", "Tenant", "State", "Waiting", "Oldest", "Why")
+        output.print_table(columns, [_cells(*row) for row in rows])
     else:
         output.print_line("no connections are published")
 
@@ -48,20 +51,39 @@ def release(
     output.print_line(f"{connection} tries its partner now")
 
 
-def _state(row: BacklogRow) -> str:
-    return "Suspended" if row.suspended else row.state
+async def _read(database: Database) -> tuple[list[ConnectionState], dict[tuple[str, str], BacklogRow]]:
+    states = await connection_states(database)
+    return states, {(row.namespace, row.connection): row for row in await read_backlog(database)}
 
 
-def _cells(row: BacklogRow) -> list[str | Text]:
-    oldest = output.age(row.oldest_seconds) if row.jobs else ""
-    return [f"{row.namespace}/{row.connection}", row.tenant, output.state(_state(row)), str(row.jobs), oldest]
+def _state(state: ConnectionState) -> str:
+    if not state.active:
+        return "Retired"
+    return "Suspended" if state.suspended else state.state
 
 
-def _document(row: BacklogRow) -> dict[str, object]:
+def _why(state: ConnectionState) -> str:
+    if state.quarantine_reason is not None:
+        return state.quarantine_reason
+    return "" if state.owned else "no worker has it"
+
+
+def _cells(state: ConnectionState, backlog: BacklogRow) -> list[str | Text]:
+    oldest = output.age(backlog.oldest_seconds) if backlog.jobs else ""
+    name = f"{state.namespace}/{state.name}"
+    return [name, state.tenant, output.state(_state(state)), str(backlog.jobs), oldest, _why(state)]
+
+
+def _document(state: ConnectionState, backlog: BacklogRow) -> dict[str, object]:
     return {
-        "connection": f"{row.namespace}/{row.connection}",
-        "tenant": row.tenant,
-        "state": _state(row),
-        "waiting": row.jobs,
-        "oldest_seconds": round(row.oldest_seconds, 1) if row.jobs else None,
+        "connection": f"{state.namespace}/{state.name}",
+        "tenant": state.tenant,
+        "provider": state.provider,
+        "state": _state(state),
+        "quarantined_at": state.quarantined_at,
+        "quarantine_reason": state.quarantine_reason,
+        "next_probe_at": state.probe_at,
+        "paused_until": state.paused_until,
+        "waiting": backlog.jobs,
+        "oldest_seconds": round(backlog.oldest_seconds, 1) if backlog.jobs else None,
     }

@@ -121,7 +121,8 @@ def _line(layer: Layer, states: list[ConnectionState] | None) -> Text:
     parts.append(Text(f"{sum(state.waiting for state in states)} waiting"))
     parts.append(Text(f"{layer.programs_running} programs"))
     if layer.problems:
-        parts.append(Text(f"{layer.problems} problems in manifests", style="bold red"))
+        plural = "s" if layer.problems > 1 else ""
+        parts.append(Text(f"{layer.problems} problem{plural} in manifests", style="bold red"))
     parts.append(Text("Ctrl-C stops", style="dim"))
     return Text(" · ").join(parts)
 

@@ -59,20 +59,27 @@ class NewEvent(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Events in the order of their ids, with the snapshot they were read in and the routing epoch of that moment."""
+    """Events in the order of their ids, with the snapshot they were read in and the routing epoch of that moment.
+
+    `complete` says that no more of this snapshot are left.
+    """
 
     events: list[NewEvent]
     snapshot: str
     epoch: int
-    limit: int
+    complete: bool
 
     def next_cursor(self, cursor: Cursor) -> Cursor:
-        """Return the cursor after this batch: a full one leaves its window open, any other closes it."""
+        """Return the cursor after this batch: a complete one closes its window, any other leaves it open."""
         revision = cursor.revision + 1
         window = cursor.upper or self.snapshot
-        if len(self.events) == self.limit:
-            return Cursor(revision, cursor.lower, window, self.events[-1].id)
-        return Cursor(revision, window, None, EventId(0))
+        if self.complete:
+            return Cursor(revision, window, None, EventId(0))
+        return Cursor(revision, cursor.lower, window, self.events[-1].id)
+
+    def first(self, number: int) -> "Batch":
+        """Return the batch's first events as a batch of their own."""
+        return Batch(self.events[:number], self.snapshot, self.epoch, complete=False)
 
 
 class NewJob(NamedTuple):
@@ -253,7 +260,7 @@ async def read_batch(database: Database, cursor: Cursor, *, limit: int, with_dat
         rows = await run(database, READ_WINDOW, parameters)
     if not rows:
         return None
-    return Batch([NewEvent._make(row[:7]) for row in rows], rows[0][7], rows[0][8], limit)
+    return Batch([NewEvent._make(row[:7]) for row in rows], rows[0][7], rows[0][8], len(rows) < limit)
 
 
 async def write_jobs(

@@ -13,7 +13,11 @@ _JOB_COLUMNS = """
            case when l.suspended then 'Suspended'
                 when l.state = 'Quarantined' then 'Quarantined'
                 else (array['Ready', 'Deferred', 'Held'])[j.state + 1] end,
-           j.attempts, j.run_at, coalesce(l.quarantine_reason, '')
+           j.attempts, j.run_at,
+           coalesce(l.quarantine_reason, (
+               select coalesce(a.outcome || nullif(': ' || a.detail, ': '), a.outcome) from integration.attempt a
+               where a.event_id = j.event_id and a.job_id = j.id order by a.at desc limit 1
+           ), '')
     from integration.job j
     join integration.connection c on c.id = j.connection_id
     join integration.lane l on l.connection_id = j.connection_id

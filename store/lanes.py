@@ -80,6 +80,16 @@ ACQUIRE_LANES = statement(
     """,
 )
 
+TAKE_TOKENS = statement(
+    "take_tokens",
+    "Note that a lane's tokens are in its owner's hand: should the owner die, the next one starts with none. "
+    "$1 session, $2 connections.",
+    """
+    update integration.lane set tokens = null, tokens_at = null
+    where owner = $1::bigint and connection_id = any ($2::int[])
+    """,
+)
+
 RELEASE_LANES = statement(
     "release_lanes",
     "Give lanes back with their token buckets. $1 session, $2 connections, $3 tokens.",
@@ -218,6 +228,11 @@ async def acquire_lanes(database: Database, pool: PoolId, session: SessionId, *,
         return [row[0] for row in await run(database, ACQUIRE_LANES, (pool, session, limit))]
     except ForeignKeyViolation as error:
         raise LeaseLostError(f"session {session} was taken before it took a lane") from error
+
+
+async def take_tokens(database: Database, session: SessionId, connections: Sequence[ConnectionId]) -> None:
+    """Take the tokens of lanes just acquired out of their rows."""
+    await run(database, TAKE_TOKENS, (session, list(connections)))
 
 
 async def release_lanes(database: Database, session: SessionId, tokens: Sequence[tuple[ConnectionId, float]]) -> None:

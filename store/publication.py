@@ -7,15 +7,31 @@ changes nothing, not even the epoch.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
+from typing import NamedTuple
 
 from psycopg.types.json import Jsonb
 
 from contracts.connection import ConnectionSpec, Ordering
-from contracts.ids import ConnectionId, ConnectionUid, PoolId
+from contracts.ids import ConnectionId, ConnectionUid, PoolId, TenantId
 from store.database import Database, run
 from store.statement import statement
 
 CHANNEL = "integration_routing"
+
+SUPERSEDE_CONNECTION = statement(
+    "supersede_connection",
+    "Make way for a new object of an old one's name: the old connection goes on under another name, without intake. "
+    "$1 uid, $2 namespace, $3 name.",
+    """
+    with former as (
+        update integration.connection set name = name || '~' || id
+        where namespace = $2::text and name = $3::text and uid <> $1::uuid
+        returning id
+    )
+    update integration.route r set active = false from former f where r.connection_id = f.id
+    """,
+)
 
 UPSERT_CONNECTION = statement(
     "upsert_connection",
@@ -25,8 +41,8 @@ UPSERT_CONNECTION = statement(
     insert into integration.connection as c (uid, tenant_id, namespace, name, provider, spec)
     values ($1::uuid, $2::text, $3::text, $4::text, $5::text, $6::jsonb)
     on conflict (namespace, name) do update
-    set spec = excluded.spec, uid = excluded.uid, generation = c.generation + 1
-    where c.spec <> excluded.spec or c.uid <> excluded.uid
+    set spec = excluded.spec, generation = c.generation + 1
+    where c.spec <> excluded.spec
        or not exists (select from integration.route r where r.connection_id = c.id and r.active)
     returning c.id
     """,
@@ -55,10 +71,11 @@ WRITE_ROUTES = statement(
 # A changed spec is a reason to try a quarantined partner again at once.
 WRITE_LANE = statement(
     "write_lane",
-    "Bring a connection's lane to its spec. $1 connection, $2 tenant, $3 pool, $4 suspended.",
+    "Bring a connection's lane to its spec; a new one starts with a full bucket. "
+    "$1 connection, $2 tenant, $3 pool, $4 suspended.",
     """
-    insert into integration.lane as l (connection_id, tenant_id, pool_id, suspended)
-    values ($1::int, $2::text, $3::int, $4::boolean)
+    insert into integration.lane as l (connection_id, tenant_id, pool_id, suspended, tokens, tokens_at)
+    values ($1::int, $2::text, $3::int, $4::boolean, 'infinity', now())
     on conflict (connection_id) do update
     set suspended = excluded.suspended, revision = l.revision + 1,
         probe_at = case when l.state = 'Quarantined' then now() end
@@ -117,10 +134,11 @@ WRITE_POOL = statement(
 
 LANE_STATES = statement(
     "lane_states",
-    "What delivery says of each connection, for status.",
+    "Every connection and what delivery says of it.",
     """
-    select c.uid, l.state, l.suspended, l.owner is not null, l.quarantined_at, l.quarantine_reason, l.probe_at,
-           l.paused_until
+    select c.uid, c.namespace, c.name, c.tenant_id, c.provider,
+           exists (select from integration.route r where r.connection_id = c.id and r.active),
+           l.state, l.suspended, l.owner is not null, l.quarantined_at, l.quarantine_reason, l.probe_at, l.paused_until
     from integration.lane l join integration.connection c on c.id = l.connection_id
     order by c.namespace, c.name
     """,
@@ -136,6 +154,29 @@ class PublishedConnection:
     name: str
     spec: ConnectionSpec
     pool: PoolId
+
+
+class ConnectionState(NamedTuple):
+    """A connection as delivery knows it. `active`: takes new events; `owned`: some worker has its lane."""
+
+    uid: ConnectionUid
+    namespace: str
+    name: str
+    tenant: TenantId
+    provider: str
+    active: bool
+    state: str
+    suspended: bool
+    owned: bool
+    quarantined_at: datetime | None
+    quarantine_reason: str | None
+    probe_at: datetime | None
+    paused_until: datetime | None
+
+
+async def connection_states(database: Database) -> list[ConnectionState]:
+    """Return every connection with its state, by namespace and name."""
+    return list(map(ConnectionState._make, await run(database, LANE_STATES)))
 
 
 async def write_pool(database: Database, name: str, role: str) -> PoolId:
@@ -168,6 +209,7 @@ async def release(database: Database, namespace: str, name: str) -> bool:
 async def _publish_one(database: Database, connection: PublishedConnection) -> bool:
     spec = connection.spec
     document = Jsonb(spec.model_dump(mode="json", by_alias=True, exclude_none=True))
+    await run(database, SUPERSEDE_CONNECTION, (connection.uid, connection.namespace, connection.name))
     identity = (connection.uid, spec.tenant, connection.namespace, connection.name, spec.provider.value)
     rows = await run(database, UPSERT_CONNECTION, (*identity, document))
     if not rows:

@@ -7,9 +7,7 @@ stays as it was published before, and no other connection notices.
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from enum import StrEnum
-from typing import NamedTuple
 
 from connectors.errors import NoConnectorError
 from connectors.registry import connector_factory
@@ -19,7 +17,7 @@ from contracts.ids import ConnectionUid, PoolId
 from contracts.manifests import IntegrationConnection
 from contracts.problems import Problem
 from store import publication as store
-from store.database import Database, run
+from store.database import Database
 
 
 class Verdict(StrEnum):
@@ -59,22 +57,9 @@ class Publication:
     retired: frozenset[ConnectionUid]
 
 
-class ConnectionStatus(NamedTuple):
-    """What delivery says of one published connection, a retired one included."""
-
-    uid: ConnectionUid
-    state: str
-    suspended: bool
-    owned: bool
-    quarantined_at: datetime | None
-    quarantine_reason: str | None
-    probe_at: datetime | None
-    paused_until: datetime | None
-
-
-async def read_statuses(database: Database) -> dict[ConnectionUid, ConnectionStatus]:
-    """Return what delivery says of every published connection."""
-    return {row[0]: ConnectionStatus(*row) for row in await run(database, store.LANE_STATES)}
+async def read_statuses(database: Database) -> dict[ConnectionUid, store.ConnectionState]:
+    """Return what delivery says of every published connection, retired ones included."""
+    return {state.uid: state for state in await store.connection_states(database)}
 
 
 async def publish_resources(

@@ -172,7 +172,9 @@ class Layer:
         """Ask for one column."""
         return [row[0] for row in self.rows(query, parameters)]
 
-    def emit(self, subject: str = "company-1", *, tenant: str = "acme", dedupe_key: str | None = None, **data: object) -> str:
+    def emit(
+        self, subject: str = "company-1", *, tenant: str = "acme", dedupe_key: str | None = None, **data: object
+    ) -> str:
         """Emit one committed event; its data are `data`."""
         emit_event = "select integration.emit_event(%s, 'ext.test.happened', %s, %s, %s)"
         return str(self.value(emit_event, (tenant, subject, Jsonb(data), dedupe_key)))
@@ -217,7 +219,9 @@ class Layer:
                 operator,
                 [publication.PublishedConnection(uid, namespace, name, spec or self.spec(), pool_id)],
             )
-        found = self.value("select id from integration.connection where namespace = %s and name = %s", (namespace, name))
+        found = self.value(
+            "select id from integration.connection where namespace = %s and name = %s", (namespace, name)
+        )
         published = self.published[f"{namespace}/{name}"] = Published(found, uid, pool_id, name)
         return published
 

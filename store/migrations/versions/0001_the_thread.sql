@@ -180,6 +180,7 @@ comment on table integration.lane is
 comment on column integration.lane.owner is 'A worker_session; a lane changes hands only by release or by the session''s death.';
 comment on column integration.lane.revision is 'Compare-and-swap between the owner and whoever publishes or releases.';
 comment on column integration.lane.probe_at is 'When one job tries whether the partner is back; null: only a person or a new spec releases.';
+comment on column integration.lane.tokens is 'Left in the bucket when the last owner gave the lane back; null while an owner has them.';
 comment on column integration.lane.paused_until is 'The partner asked for silence until then.';
 
 -- Jobs: unfinished work only ------------------------------------------------------------------------------------------

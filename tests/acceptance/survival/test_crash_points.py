@@ -180,8 +180,10 @@ def test_a_worker_stopped_before_it_sends_a_large_event_does_not_send_it_after_i
     bed.until(lambda: bed.session("worker-2"), "a second worker is there")
     # The first delivery takes the only token; until there is another, the large event waits in memory without its data.
     bed.publish("hook", throttle={"requestsPerSecond": 0.5, "burst": 1, "concurrency": 1})
-    bed.emit(n=1)
-    bed.emit(n=2, text="".join(f"{number:x}" for number in range(60_000)))
+    bed.rows(
+        "select integration.emit_events('acme', array_fill('ext.survival.counted'::text, array[2]), '{one,one}', array["
+        "'{}', (select jsonb_build_object('text', string_agg(md5(i::text), '')) from generate_series(1, 3000) i)])"
+    )
     received(bed, 1)
 
     with bed.locked("event"):
@@ -319,7 +321,7 @@ def test_the_event_of_a_producer_killed_before_its_commit_never_was(bed: "Bed", 
     bed.emit("two")
     done(bed)
 
-    assert bed.rows("select subject from integration.event order by id") == [("one",), ("two",)]
+    assert bed.rows("select subject from integration.event order by id") == [("the first",), ("one",), ("two",)]
     assert [arrival["event"]["subject"] for arrival in bed.partner.deliveries("hook")] == ["one", "two"]
 
 

@@ -43,7 +43,7 @@ from contracts.outcomes import (
 from delivery.settings import WorkerSettings
 from delivery.worker import Worker
 from store.errors import DatabaseUnreachableError, LeaseLostError
-from store.jobs import AttemptRow, EventRow, Job, Settled, Settlement
+from store.jobs import AttemptRow, EventRow, Job, Settled, Settlement, Success
 from store.lanes import LaneRow, Share
 
 T = TypeVar("T")
@@ -51,6 +51,10 @@ T = TypeVar("T")
 POOL = PoolId(1)
 LEASE = timedelta(seconds=5)
 NAMESPACE_UUID = UUID(int=7)
+
+
+ONE_PASS_SECONDS = 1e-6
+"""What one turn of the event loop takes."""
 
 
 # Time -----------------------------------------------------------------------------------------------------------------
@@ -74,7 +78,7 @@ class JumpingSelector(selectors.SelectSelector):
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         if timeout is None:
             raise RuntimeError("nothing will ever happen any more: every coroutine waits for another")
-        self._clock.now += max(timeout, 0.0)
+        self._clock.now += max(timeout, ONE_PASS_SECONDS)
         return super().select(0)
 
 
@@ -118,7 +122,7 @@ class LaneState:
     probes: int = 0
     probe_at: float | None = None
     paused_until: float | None = None
-    tokens: float | None = None
+    tokens: float | None = float("inf")
     tokens_at: float = 0.0
 
 
@@ -232,9 +236,7 @@ class Tables:
         at = datetime(2026, 1, 1, tzinfo=UTC)
         return Job(row.id, row.connection, RouteId(1), row.event, at, row.subject, row.attempts)
 
-    async def lane_jobs(
-        self, link: Link, cursors: Sequence[tuple[ConnectionId, JobId]], *, limit: int
-    ) -> list[Job]:
+    async def lane_jobs(self, link: Link, cursors: Sequence[tuple[ConnectionId, JobId]], *, limit: int) -> list[Job]:
         def work() -> list[Job]:
             return [
                 self._job(job)
@@ -262,15 +264,15 @@ class Tables:
         def work() -> dict[ConnectionId, float | None]:
             now = time.monotonic()
             return {
-                connection: min((job.run_at - now for job in self._select(connection, 1) if job.run_at > now), default=None)
+                connection: min(
+                    (job.run_at - now for job in self._select(connection, 1) if job.run_at > now), default=None
+                )
                 for connection in connections
             }
 
         return await self.step(link, work)
 
-    async def held_jobs(
-        self, link: Link, subjects: Sequence[tuple[ConnectionId, int]], *, limit: int
-    ) -> list[Job]:
+    async def held_jobs(self, link: Link, subjects: Sequence[tuple[ConnectionId, int]], *, limit: int) -> list[Job]:
         def work() -> list[Job]:
             return [
                 self._job(job)
@@ -295,19 +297,13 @@ class Tables:
         if session not in self.sessions:
             raise LeaseLostError(f"session {session} was taken")
 
-    async def finish(
-        self, link: Link, pool: PoolId, session: SessionId, attempts: Sequence[tuple[AttemptRow, int]]
-    ) -> int:
+    async def finish(self, link: Link, pool: PoolId, session: SessionId, delivered: Sequence[Success]) -> int:
         def work() -> int:
             self._fence(session)
-            kept = 0
-            for attempt, before in attempts:
-                job = self.jobs.get(attempt.job)
-                if job is not None and job.attempts == before:
-                    del self.jobs[attempt.job]
-                    self.attempts.append(attempt)
-                    kept += 1
-            return kept
+            ours = [s for s in delivered if s.job in self.jobs and self.jobs[s.job].attempts == s.attempts_before]
+            for success in ours:
+                del self.jobs[success.job]
+            return len(ours)
 
         return await self.step(link, work)
 
@@ -391,9 +387,7 @@ class Tables:
     async def count_share(self, link: Link, pool: PoolId) -> Share:
         return await self.step(link, lambda: Share(len(self.lanes), len(self.sessions)))
 
-    async def acquire_lanes(
-        self, link: Link, pool: PoolId, session: SessionId, *, limit: int
-    ) -> list[ConnectionId]:
+    async def acquire_lanes(self, link: Link, pool: PoolId, session: SessionId, *, limit: int) -> list[ConnectionId]:
         def work() -> list[ConnectionId]:
             self._fence(session)
             free = [lane for lane in self.lanes.values() if lane.owner is None][:limit]
@@ -403,14 +397,20 @@ class Tables:
 
         return await self.step(link, work)
 
-    async def release_lanes(
-        self, link: Link, session: SessionId, tokens: Sequence[tuple[ConnectionId, float]]
-    ) -> None:
+    async def release_lanes(self, link: Link, session: SessionId, tokens: Sequence[tuple[ConnectionId, float]]) -> None:
         def work() -> None:
             for connection, left in tokens:
                 lane = self.lanes[connection]
                 if lane.owner == session:
                     lane.owner, lane.tokens, lane.tokens_at = None, left, time.monotonic()
+
+        await self.step(link, work)
+
+    async def take_tokens(self, link: Link, session: SessionId, connections: Sequence[ConnectionId]) -> None:
+        def work() -> None:
+            for connection in connections:
+                if self.lanes[connection].owner == session:
+                    self.lanes[connection].tokens = None
 
         await self.step(link, work)
 
@@ -448,9 +448,7 @@ class Tables:
             tokens=lane.tokens,
             tokens_age_seconds=None if lane.tokens is None else now - lane.tokens_at,
             deferred_subjects=frozenset(job.subject for job in deferred if job.subject is not None),
-            held_subjects=frozenset(
-                job.subject for job in self._select(lane.connection, 2) if job.subject is not None
-            ),
+            held_subjects=frozenset(job.subject for job in self._select(lane.connection, 2) if job.subject is not None),
             next_due_in_seconds=min((job.run_at - now for job in deferred), default=None),
         )
 
@@ -599,7 +597,7 @@ class World:
             "delivery.sending": "load_data",
             "delivery.worker": "find_pool open_session",
             "delivery.keeping": "read_epoch",
-            "store.lanes": "heartbeat reap_sessions count_share acquire_lanes release_lanes read_lanes lane_versions "
+            "store.lanes": "heartbeat reap_sessions count_share acquire_lanes take_tokens release_lanes read_lanes lane_versions "
             "read_route_names close_session",
             "delivery.reconnect": "connect",
         }.items():
@@ -620,6 +618,8 @@ class World:
                     tables.listeners.remove(self.wake)
 
         setattr_("delivery.worker.Listener", Listener)
+        # Sets of lanes have the same order in every run of a seed.
+        setattr_("delivery.lane.Lane.__hash__", lambda lane: int(lane.id), raising=False)
         for number in range(1, 4):
             self.tables.lanes[ConnectionId(number)] = LaneState(ConnectionId(number), self._spec())
 
