@@ -16,7 +16,7 @@ from benchmarks.bed import open_bed
 from benchmarks.result import Result
 
 PARTS = {"queue": queue.results, "claims": claims.results, "load": load.results}
-RESULTS_FILE = Path(__file__).with_name("results.json")
+RESULTS_FILE = Path(os.environ.get("BENCH_RESULTS", Path(__file__).with_name("results.json")))
 
 
 def main() -> None:

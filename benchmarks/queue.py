@@ -96,14 +96,14 @@ def fairness(bed: Bed, big: int, small: int) -> tuple[float, float]:
 
 def results(bed: Bed, scale: float) -> list[Result]:
     """Run all of it."""
-    jobs = max(40_000, int(400_000 * scale))
+    jobs = max(20_000, int(400_000 * scale))
     limit = lease_limit(bed, jobs)
     found = [Result.at_least("lease_limit", limit, None, "jobs/s", "the denominator: bare claim + complete, batch 500")]
     noop = noop_rate(bed, jobs)
     found.append(Result.at_least("worker_noop_ratio", noop / limit, 0.6, "of the limit", f"{noop:,.0f} jobs/s"))
     whole = whole_life_rate(bed, jobs)
     found.append(Result.at_least("whole_life_ratio", whole / limit, 0.6, "of the limit", f"{whole:,.0f} events/s"))
-    alone, beside = fairness(bed, max(50_000, int(1_000_000 * scale)), max(20_000, int(100_000 * scale)))
+    alone, beside = fairness(bed, max(20_000, int(1_000_000 * scale)), max(10_000, int(100_000 * scale)))
     detail = f"p99 wait {alone:.3f} s alone, {beside:.3f} s beside"
     found.append(Result.at_most("fairness_p99_ratio", beside / alone, 1.05, "beside / alone", detail))
     return found

@@ -13,6 +13,7 @@ from itertools import islice
 from contracts.ids import EventId, JobId
 from delivery.desk import Desk
 from delivery.lane import BEHIND_LIMIT, WINDOW, Entry, Lane, LaneState
+from delivery.metrics import WorkerMetrics
 from delivery.reconnect import Reconnecting
 from store.database import Database
 from store.errors import DatabaseUnreachableError
@@ -47,8 +48,9 @@ MEMORY_JOBS = 20_000
 class Intake:
     """Reads jobs for one session."""
 
-    def __init__(self, desk: Desk, database: Reconnecting) -> None:
+    def __init__(self, desk: Desk, database: Reconnecting, metrics: WorkerMetrics) -> None:
         self._desk = desk
+        self._metrics = metrics
         self._database = database
         self._tail = JobId(0)
         self._eventless: list[Entry] = []
@@ -225,6 +227,7 @@ class Intake:
             return
         events: dict[EventId, EventRow] = {event.id: event for event in await load_events(database, list(keys.items()))}
         self._eventless.clear()
+        self._metrics.claimed.inc(len(entries))
         lanes: set[Lane] = set()
         now = time.monotonic()
         for entry in entries:

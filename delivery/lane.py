@@ -159,7 +159,7 @@ class Lane:
 
     def feed(self, job: Job) -> Entry | None:
         """Take the next ready job in order; None if it is known already or must be held (see `to_hold`)."""
-        self.cursor = max(self.cursor, job.id)
+        self.cursor = job.id
         if job.id in self._entries:
             return None
         subject = job.subject

@@ -29,6 +29,7 @@ class WorkerMetrics:
             _LATENCY_BUCKETS,
             registry,
         )
+        self.claimed = Counter("integrations_jobs_claimed", "Jobs taken into memory.", registry=registry)
         self.fenced = Counter(
             "integrations_fenced_results", "Results that came after the lease or the job was lost.", registry=registry
         )

@@ -193,8 +193,8 @@ def _success(result: Result, now: float) -> Success:
         job.attempts,
         result.entry.lane.connection.tenant,
         result.report.status_code,
-        round((result.ended - result.started) * 1000, 2),
-        round((now - result.ended) * 1000, 2),
+        int((result.ended - result.started) * 1_000_000),
+        int((now - result.ended) * 1_000_000),
     )
 
 

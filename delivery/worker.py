@@ -131,7 +131,7 @@ class _Session:
     async def _work(self, desk: Desk, stop: asyncio.Event, set_ready: SetReady) -> None:
         settling = Settling(desk, self._writing, self._metrics)
         sending = Sending(desk, settling, self._reading, self._metrics, Random(), self._settings.senders)  # noqa: S311 -- jitter
-        intake = Intake(desk, self._reading)
+        intake = Intake(desk, self._reading, self._metrics)
         keeping = Keeping(desk, self._leasing, self._settings, self._opening, self._metrics)
         listener = Listener(self._dsn, "worker", lambda channel: _wake(channel, desk, keeping))
         await intake.start()

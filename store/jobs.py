@@ -67,14 +67,14 @@ class AttemptRow(NamedTuple):
 
 
 class Success(NamedTuple):
-    """A plain success: what the job's row does not know. Durations in milliseconds; it ended `ended_ago_ms` ago."""
+    """A plain success: what the job's row does not know. Times in microseconds."""
 
     job: JobId
     attempts_before: int
     tenant: TenantId
     status_code: int | None
-    duration_ms: float
-    ended_ago_ms: float
+    duration_us: int
+    ended_ago_us: int
 
 
 class Deferral(NamedTuple):
@@ -239,7 +239,7 @@ FENCE = statement(
 FINISH_JOBS = statement(
     "finish_jobs",
     "Delete delivered jobs and record their attempts. $1 pool, $2 session, then arrays: $3 jobs, $4 attempts before, "
-    "$5 tenants, $6 status codes, $7 durations and $8 ages in milliseconds.",
+    "$5 tenants, $6 status codes, $7 durations and $8 ages in microseconds.",
     """
     with fence as materialized (
         select id from integration.worker_session where id = $2::bigint for key share
@@ -247,8 +247,8 @@ FINISH_JOBS = statement(
     found as materialized (
         select t.*, j.tid
         from unnest($3::text::bigint[], $4::text::smallint[], $5::text::text[], $6::text::smallint[],
-                    $7::text::real[], $8::text::real[])
-            as t (id, attempts_before, tenant_id, status_code, duration_ms, ended_ago_ms)
+                    $7::text::bigint[], $8::text::bigint[])
+            as t (id, attempts_before, tenant_id, status_code, duration_us, ended_ago_us)
         cross join lateral (
             select ctid as tid from integration.job
             where pool_id = $1::int and id = t.id and attempts = t.attempts_before limit 1
@@ -257,14 +257,14 @@ FINISH_JOBS = statement(
     ),
     gone as (
         delete from integration.job j using found f where j.ctid = f.tid
-        returning j.id, j.event_id, j.connection_id, j.route_id, j.attempts, f.tenant_id, f.status_code, f.duration_ms,
-                  f.ended_ago_ms
+        returning j.id, j.event_id, j.connection_id, j.route_id, j.attempts, f.tenant_id, f.status_code, f.duration_us,
+                  f.ended_ago_us
     ),
     recorded as (
         insert into integration.attempt (at, event_id, job_id, tenant_id, connection_id, route_id, number, outcome,
                                          status_code, duration_ms, worker)
-        select now() - ended_ago_ms * interval '1 ms', event_id, id, tenant_id, connection_id, route_id,
-               attempts + 1, 'Delivered', status_code, duration_ms, $2::bigint
+        select now() - ended_ago_us * interval '1 us', event_id, id, tenant_id, connection_id, route_id,
+               attempts + 1, 'Delivered', status_code, duration_us / 1000.0, $2::bigint
         from gone
     )
     select (select id from fence), (select count(*) from gone)

@@ -36,4 +36,3 @@ def test_the_demo_loses_repeats_and_reorders_nothing_and_works_again_on_kept_dat
         assert [summary[count] for count in ("lost", "repeated", "out_of_order", "unverified", "altered")] == [0] * 5
         assert summary["failed_attempts"] > 0
         assert summary["quarantined_and_recovered"] is True
-        assert summary["seconds"] < 40

@@ -164,14 +164,14 @@ class Misfortunes:
     def kill_worker(self) -> None:
         """Kill a worker; a supervisor starts it again at once, under its name."""
         slot = self._running_worker()
-        self.note("worker killed")
+        self.note(f"worker killed: {slot}")
         self.bed.programs[slot].kill()
         self.start_worker(slot)
 
     def lose_worker(self) -> None:
         """Kill a worker whose place another takes, under a name of its own: the lease must run out."""
         slot = self._running_worker()
-        self.note("worker lost")
+        self.note(f"worker lost: {slot}")
         self.bed.programs[slot].kill()
         self.replaced += 1
         self.names[slot] = f"replacement-{self.replaced}"
@@ -186,7 +186,7 @@ class Misfortunes:
         slot = self._running_worker()
         session = self.bed.session(self.names[slot])
         if session is not None:
-            self.note("worker stopped")
+            self.note(f"worker stopped: {slot}")
             self.bed.programs[slot].send(signal.SIGSTOP)
             self.stopped[slot] = session
 
@@ -221,7 +221,7 @@ class Misfortunes:
     def misbehave(self, faults: Sequence[dict[str, object]]) -> None:
         """Have some partner fail for a while."""
         name = self.random.choice(list(CONNECTIONS))
-        self.note(f"{name} fails: {faults[0]['kind']}")
+        self.note(f"partner fails: {name} {faults[0]['kind']}")
         self.bed.partner.misbehave(name, *faults)
 
     def heal(self) -> None:
@@ -256,6 +256,14 @@ def committed(bed: "Bed") -> int:
 # The verdict ----------------------------------------------------------------------------------------------------------
 
 
+class Overtaking(NamedTuple):
+    """A repeat that came behind a later event of its subject."""
+
+    connection: str
+    earlier: dict[str, Any]
+    later: dict[str, Any]
+
+
 @dataclass
 class Verdict:
     """What arrived, held against what was committed; every list is of what should not be."""
@@ -263,7 +271,7 @@ class Verdict:
     lost: list[str] = field(default_factory=list)
     invented: list[str] = field(default_factory=list)
     out_of_order: list[str] = field(default_factory=list)
-    overtaken: list[tuple[float, str]] = field(default_factory=list)
+    overtaken: list["Overtaking"] = field(default_factory=list)
     second_ids: list[str] = field(default_factory=list)
     changed: list[str] = field(default_factory=list)
     refused: int = 0
@@ -347,7 +355,7 @@ def judge_order(name: str, facts: dict[str, Fact], arrivals: dict[str, dict[str,
             verdict.out_of_order.append(f"{name} {subject} {numbers}")
         for (n, earlier), (_, later) in zip(arrived, arrived[1:], strict=False):
             if earlier["received_at"][-1] > later["received_at"][0]:
-                verdict.overtaken.append((earlier["received_at"][-1], f"{name} {subject} {n}"))
+                verdict.overtaken.append(Overtaking(name, earlier, later))
 
 
 def judge_repeats(
@@ -370,6 +378,28 @@ def judge_repeats(
             unanswered -= 1
             if unanswered < 0:
                 verdict.unexplained.append(f"{name} {event} {at:.3f} {following:.3f}")
+
+
+def history(bed: "Bed", overtaking: Overtaking, misfortunes: Misfortunes) -> str:
+    """Tell, in order, all that is known of two deliveries of which one overtook the other."""
+    told: list[tuple[float, str]] = []
+    for which, arrival in (("earlier", overtaking.earlier), ("later", overtaking.later)):
+        requests = zip(arrival["received_at"], arrival["statuses"], strict=True)
+        told += [(at, f"the {which} is requested, and answered with {status}") for at, status in requests]
+        attempts = bed.rows(
+            "select extract(epoch from at)::float8, number, outcome, worker, duration_ms from integration.attempt "
+            "a join integration.connection c on c.id = a.connection_id where c.name = %s and event_id = %s",
+            overtaking.connection,
+            int(arrival["event"]["event_id"].split("_")[1], 16),
+        )
+        told += [
+            (at, f"attempt {number} of the {which} ended by session {worker}: {outcome} after {duration:.0f} ms")
+            for at, number, outcome, worker, duration in attempts
+        ]
+    first, last = min(told)[0] - 10, max(told)[0] + 1
+    told += [event for event in misfortunes.happened if first < event[0] < last]
+    told += [(at, "a stopped worker resumes") for at in misfortunes.resumed if first < at < last]
+    return "\n".join(f"{at:.3f} {what}" for at, what in sorted(told))
 
 
 def attempts_that_contradict(bed: "Bed") -> list[tuple[Any, ...]]:
@@ -443,20 +473,14 @@ def test_nothing_is_lost_turned_round_or_repeated_without_reason(bed: "Bed") -> 
     print(f"{verdict.wanted} deliveries wanted, {verdict.accepted} made, by {verdict.requests} requests")
     print(f"{verdict.repeats} repeats of accepted requests; {fenced:.0f} results fenced (by workers still there)")
     print(f"{len(verdict.overtaken)} repeats came behind a later event of their subject")
-    print(", ".join(f"{what}: {count}" for what, count in Counter(what for _, what in misfortunes.happened).items()))
-    for at, what in verdict.overtaken:
-        print(
-            f"overtaken: {what}, {min((at - r for r in misfortunes.resumed if at > r), default=None)} s after a resumption"
+    print(
+        ", ".join(
+            f"{what}: {count}"
+            for what, count in Counter(what.partition(":")[0] for _, what in misfortunes.happened).items()
         )
-    for line in sorted(
-        {
-            f"{program.name} {line['message']}"
-            for program in [*bed.former, *bed.programs.values()]
-            for line in program.log_lines()
-            if line["level"] == "ERROR"
-        }
-    ):
-        print(line[:300])
+    )
+    for overtaking in verdict.overtaken:
+        print(history(bed, overtaking, misfortunes))
 
     assert committed(bed) == EVENTS == len(facts_of(bed))
     assert acknowledged <= facts_of(bed).keys()

@@ -49,6 +49,7 @@ from store.lanes import LaneRow, Share
 T = TypeVar("T")
 
 POOL = PoolId(1)
+RATE, BURST, CONCURRENCY = 50.0, 20, 4
 LEASE = timedelta(seconds=5)
 NAMESPACE_UUID = UUID(int=7)
 
@@ -479,6 +480,8 @@ class Partners:
         self.in_flight: Counter[tuple[ConnectionId, int]] = Counter()
         self.accepted: Counter[EventId] = Counter()
         self.last_accepted: dict[tuple[ConnectionId, int], EventId] = defaultdict(lambda: EventId(0))
+        self.arrivals: dict[ConnectionId, list[float]] = defaultdict(list)
+        self.open_requests: Counter[ConnectionId] = Counter()
         self.may_overlap = False
         self.wrongs: list[str] = []
 
@@ -488,6 +491,16 @@ class Partners:
     async def receive(self, delivery: Delivery) -> Report:
         event = parse_event_id(delivery.event_id)
         connection, subject = self.subjects[event]
+        self.arrivals[connection].append(time.monotonic())
+        self.open_requests[connection] += 1
+        if self.open_requests[connection] > CONCURRENCY and not self.may_overlap:
+            self.wrongs.append(f"{self.open_requests[connection]} requests to {connection} at once")
+        try:
+            return await self._receive(event, connection, subject)
+        finally:
+            self.open_requests[connection] -= 1
+
+    async def _receive(self, event: EventId, connection: ConnectionId, subject: int | None) -> Report:
         if subject is None:
             return await self._answer(event)
         key = (connection, subject)
@@ -507,6 +520,16 @@ class Partners:
         open_ones = [e for e in earlier if not self.accepted[e] and e not in self.tables.dead]
         if open_ones:
             self.wrongs.append(f"event {event} of {key} came before {open_ones}")
+
+    def largest_burst(self) -> float:
+        """Return by how many requests any span of time exceeded its length times the rate."""
+        largest = 0.0
+        for times in self.arrivals.values():
+            lowest = float("inf")
+            for number, at in enumerate(times):
+                lowest = min(lowest, number - RATE * at)
+                largest = max(largest, number + 1 - RATE * at - lowest)
+        return largest
 
     async def _answer(self, event: EventId) -> Report:
         await asyncio.sleep(self.random.random() * 0.05)
@@ -630,7 +653,7 @@ class World:
             "routes": [{"name": "all", "events": ["*"]}],
             "webhook": {"url": "https://example.com/", "signing": {"secretsFrom": [{"name": "hook", "key": "k"}]}},
             "delivery": {
-                "throttle": {"requestsPerSecond": 50.0, "burst": 20, "concurrency": 4},
+                "throttle": {"requestsPerSecond": RATE, "burst": BURST, "concurrency": CONCURRENCY},
                 "retry": {"maxAttempts": self.weather.max_attempts, "initialDelay": "200ms", "maxDelay": "2s"},
                 "quarantine": {"consecutiveFailures": 4, "probeInterval": "1s"},
             },
@@ -769,5 +792,6 @@ def test_nothing_is_lost_stuck_repeated_or_overtaken(weather: Weather, seed: int
     assert partners.wrongs[:3] == []
     left = [(job.connection, job.subject, job.state, job.id) for job in tables.jobs.values()]
     assert left[:5] == []
+    assert partners.largest_burst() <= BURST + 1  # a probe asks for no token
     missing = [event for event in partners.subjects if not partners.accepted[event] and event not in tables.dead]
     assert missing == []
