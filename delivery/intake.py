@@ -27,6 +27,7 @@ from store.jobs import (
     last_job,
     load_events,
     next_due,
+    probe_jobs,
     settle,
     tail_jobs,
 )
@@ -185,14 +186,10 @@ class Intake:
         ]
         if not lanes:
             return
-        jobs = await due_jobs(database, [lane.id for lane in lanes], limit=1, early=True)
-        deferred = _by_lane(jobs)
-        others = [lane for lane in lanes if lane.id not in deferred]
-        if others:
-            deferred |= _by_lane(await lane_jobs(database, [(lane.id, JobId(0)) for lane in others], limit=1))
+        oldest = {job.connection: job for job in await probe_jobs(database, [lane.id for lane in lanes])}
         for lane in lanes:
-            mine = deferred.get(lane.id)
-            entry = lane.feed_probe(mine[0]) if mine else None
+            job = oldest.get(lane.id)
+            entry = None if job is None else lane.feed_probe(job)
             if entry is None:
                 self._desk.set_alarm(lane, now + POLL_SECONDS)
             else:
@@ -233,7 +230,7 @@ class Intake:
         for entry in entries:
             entry.event = events.get(entry.job.event)
             entry.loaded = True
-            if entry.probe:
+            if entry.probe and self._desk.lanes.get(entry.lane.id) is entry.lane:
                 self._desk.probes.append(entry)
             lanes.add(entry.lane)
         for lane in lanes:

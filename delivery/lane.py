@@ -145,8 +145,11 @@ class Lane:
 
     @property
     def idle(self) -> bool:
-        """Whether nothing is under way or waits for its result to be written."""
-        return len(self._entries) == self.waiting
+        """Whether nothing is under way or waits to be written down: the lane can change hands.
+
+        Jobs being held count: written after the next owner has read the lane, they would be held from it, too.
+        """
+        return len(self._entries) == self.waiting and not self.to_hold
 
     def feed_tail(self, job: Job) -> Entry | None:
         """Offer a job that is new in the database; a lane that has no room reads it from there later."""

@@ -31,7 +31,7 @@ from delivery.settings import WorkerSettings
 from delivery.settling import Settling
 from store.database import Database, Listener
 from store.dispatch import pool_channel
-from store.errors import LeaseLostError, StoreError
+from store.errors import DatabaseUnreachableError, LeaseLostError, StoreError
 from store.lanes import find_pool, open_session
 from store.publication import CHANNEL as ROUTING_CHANNEL
 
@@ -100,14 +100,9 @@ class _Session:
 
     async def run(self, stop: asyncio.Event, set_ready: SetReady) -> None:
         """Work until `stop`; raise LeaseLostError in a group."""
-        opening = asyncio.create_task(self._leasing.keep_trying(self._open))
-        stopping = asyncio.create_task(stop.wait())
-        await asyncio.wait((opening, stopping), return_when=asyncio.FIRST_COMPLETED)
-        stopping.cancel()
-        if not opening.done():
-            opening.cancel()
+        desk = await self._opened(stop)
+        if desk is None:
             return
-        desk = await opening
         self._metrics.sessions.inc()
         try:
             await self._work(desk, stop, set_ready)
@@ -115,6 +110,18 @@ class _Session:
             desk.close()
             for database in (self._reading, self._writing, self._leasing):
                 await database.close()
+
+    async def _opened(self, stop: asyncio.Event) -> Desk | None:
+        """Open a session as soon as the database answers; None if told to stop before."""
+        opening = asyncio.create_task(self._leasing.keep_trying(self._open))
+        stopping = asyncio.create_task(stop.wait())
+        try:
+            await asyncio.wait((opening, stopping), return_when=asyncio.FIRST_COMPLETED)
+            return opening.result() if opening.done() else None
+        finally:
+            opening.cancel()
+            stopping.cancel()
+            await asyncio.gather(opening, stopping, return_exceptions=True)
 
     async def _open(self, database: Database) -> Desk:
         pool = await find_pool(database)
@@ -152,8 +159,11 @@ class _Session:
             await self._drain(sending, settling)
             for task in (senders, settler, *tasks):
                 task.cancel()
-        await keeping.give_back()
-        log.info("drained and gave its connections back")
+        try:
+            await keeping.give_back()
+            log.info("drained and gave its connections back")
+        except (DatabaseUnreachableError, LeaseLostError) as error:
+            log.warning("could not give its connections back; the lease will", extra={"reason": str(error)})
 
     async def _drain(self, sending: Sending, settling: Settling) -> None:
         """Wait for requests under way and their results; what is not done in time is sent again by the next owner."""

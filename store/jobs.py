@@ -170,15 +170,32 @@ LANE_JOBS = statement(
 
 DUE_JOBS = statement(
     "due_jobs",
-    "Deferred jobs of some lanes whose time has come, in that order. $1 connections, $2 jobs a lane, "
-    "$3 whether to take them before their time.",
+    "Deferred jobs of some lanes whose time has come, in that order. $1 connections, $2 jobs a lane.",
     """
     select j.id, j.connection_id, j.route_id, j.event_id, j.event_at, j.subject, j.attempts
     from unnest($1::int[]) as l (connection_id)
     cross join lateral (
         select * from integration.job
-        where state = 1 and connection_id = l.connection_id and ($3::boolean or run_at <= now())
+        where state = 1 and connection_id = l.connection_id and run_at <= now()
         order by connection_id, run_at, id limit $2::int
+    ) j
+    """,
+)
+
+# The oldest of all is first of its subject, whatever state it is in.
+PROBE_JOBS = statement(
+    "probe_jobs",
+    "The oldest job of each lane, whether ready, deferred or held. $1 connections.",
+    """
+    select j.id, j.connection_id, j.route_id, j.event_id, j.event_at, j.subject, j.attempts
+    from unnest($1::int[]) as l (connection_id)
+    cross join lateral (
+        (select * from integration.job where state = 0 and connection_id = l.connection_id order by id limit 1)
+        union all
+        (select * from integration.job where state = 1 and connection_id = l.connection_id order by id limit 1)
+        union all
+        (select * from integration.job where state = 2 and connection_id = l.connection_id order by id limit 1)
+        order by id limit 1
     ) j
     """,
 )
@@ -384,11 +401,14 @@ async def lane_jobs(database: Database, cursors: Sequence[tuple[ConnectionId, Jo
     return list(map(Job._make, await run(database, LANE_JOBS, (list(connections), list(after), limit))))
 
 
-async def due_jobs(
-    database: Database, connections: Sequence[ConnectionId], *, limit: int, early: bool = False
-) -> list[Job]:
-    """Read up to `limit` deferred jobs of each lane that are due, or with `early` the next ones whenever due."""
-    return list(map(Job._make, await run(database, DUE_JOBS, (list(connections), limit, early))))
+async def due_jobs(database: Database, connections: Sequence[ConnectionId], *, limit: int) -> list[Job]:
+    """Read up to `limit` deferred jobs of each lane that are due."""
+    return list(map(Job._make, await run(database, DUE_JOBS, (list(connections), limit))))
+
+
+async def probe_jobs(database: Database, connections: Sequence[ConnectionId]) -> list[Job]:
+    """Read the oldest job of each lane, whatever it waits for."""
+    return list(map(Job._make, await run(database, PROBE_JOBS, (list(connections),))))
 
 
 async def next_due(database: Database, connections: Sequence[ConnectionId]) -> dict[ConnectionId, float | None]:

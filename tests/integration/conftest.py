@@ -140,6 +140,7 @@ class Layer:
     name: str
     admin: psycopg.Connection[Any]
     published: dict[str, Published] = field(default_factory=dict)
+    opened: list[Database] = field(default_factory=list)
 
     def dsn(self, role: str) -> str:
         """Return a program's connection string: producer, dispatcher, operator, reader, pool_a or pool_b."""
@@ -156,8 +157,9 @@ class Layer:
         return self.postgres.dsn(self.name)
 
     async def connect(self, role: str) -> Database:
-        """Connect as a program does."""
-        return await connect(self.dsn(role), "test")
+        """Connect as a program does; the end of the test closes the connection."""
+        self.opened.append(await connect(self.dsn(role), "test", queue=role.startswith("pool") or role == "dispatcher"))
+        return self.opened[-1]
 
     def rows(self, query: str, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:
         """Ask as the superuser, from whom nothing is hidden."""
@@ -231,4 +233,7 @@ def layer(postgres: PostgresServer, migrated_template: str) -> Iterator[Layer]:
     """Give a test a migrated database of its own."""
     with _database(postgres, migrated_template) as name:
         with psycopg.connect(postgres.dsn(name), autocommit=True) as admin:
-            yield Layer(postgres, name, admin)
+            layer = Layer(postgres, name, admin)
+            yield layer
+            for connection in layer.opened:
+                connection.pgconn.finish()

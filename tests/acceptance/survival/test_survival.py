@@ -443,15 +443,14 @@ def let_it_happen(bed: "Bed", misfortunes: Misfortunes, events: int, rounds: int
     bed.until(lambda: all(bed.programs[name].ended() for name in PRODUCERS), "all producers are done", seconds=90)
 
 
-def end_programs(bed: "Bed") -> dict[str, int]:
-    """Ask dispatchers and workers to end; return their exit codes, and those of former ones that were not killed."""
-    programs = [program for name, program in bed.programs.items() if name.startswith(("worker", "dispatcher"))]
-    ended_before = {program.name: program.process.returncode for program in programs if program.ended()}
-    for program in programs:
+def end_programs(bed: "Bed") -> list[tuple[str, int]]:
+    """Ask dispatchers and workers to end; return those of all that ended otherwise than so or by our SIGKILL."""
+    programs = [*bed.former, *bed.programs.values()]
+    lasting = [program for program in programs if program.name.startswith(("worker", "dispatcher"))]
+    for program in lasting:
         program.send(signal.SIGTERM)
-    codes = {program.name: program.process.wait(30) for program in programs}
-    former = {program.name: program.process.returncode for program in bed.former}
-    return {name: code for name, code in (codes | former | ended_before).items() if code not in (0, -signal.SIGKILL)}
+    codes = [(program.name, program.process.wait(30)) for program in lasting]
+    return [(name, code) for name, code in codes if code not in (0, -signal.SIGKILL)]
 
 
 @pytest.mark.timeout(600)
@@ -495,7 +494,7 @@ def test_nothing_is_lost_turned_round_or_repeated_without_reason(bed: "Bed") -> 
     assert bed.value("select count(*) from integration.dead_letter") == 0
     assert attempts_that_contradict(bed) == []
     assert bed.value("select count(*) from integration.attempt where outcome = 'Delivered'") == verdict.wanted
-    assert unexpected_ends == {}
+    assert unexpected_ends == []
     assert bed.defects() == []
 
 

@@ -247,17 +247,29 @@ class Tables:
 
         return await self.step(link, work)
 
-    async def due_jobs(
-        self, link: Link, connections: Sequence[ConnectionId], *, limit: int, early: bool = False
-    ) -> list[Job]:
+    async def due_jobs(self, link: Link, connections: Sequence[ConnectionId], *, limit: int) -> list[Job]:
         def work() -> list[Job]:
             now = time.monotonic()
             return [
                 self._job(job)
                 for connection in connections
                 for job in sorted(self._select(connection, 1), key=lambda job: (job.run_at, job.id))[:limit]
-                if early or job.run_at <= now
+                if job.run_at <= now
             ]
+
+        return await self.step(link, work)
+
+    async def probe_jobs(self, link: Link, connections: Sequence[ConnectionId]) -> list[Job]:
+        def work() -> list[Job]:
+            oldest = [
+                min(
+                    (job for job in self.jobs.values() if job.connection == connection),
+                    key=lambda job: job.id,
+                    default=None,
+                )
+                for connection in connections
+            ]
+            return [self._job(job) for job in oldest if job is not None]
 
         return await self.step(link, work)
 
@@ -615,7 +627,7 @@ class World:
         self.partners.may_overlap = self.weather.kills or self.weather.partitions
         tables, setattr_ = self.tables, self.patch.setattr
         for module, names in {
-            "delivery.intake": "last_job tail_jobs lane_jobs due_jobs next_due held_jobs load_events settle read_lanes",
+            "delivery.intake": "last_job tail_jobs lane_jobs due_jobs probe_jobs next_due held_jobs load_events settle read_lanes",
             "delivery.settling": "finish settle",
             "delivery.sending": "load_data",
             "delivery.worker": "find_pool open_session",
