@@ -44,6 +44,7 @@ class Keeping:
         self._opening = opening
         self._metrics = metrics
         self._epoch = -1
+        self._unreadable: set[ConnectionId] = set()
         self._nudged = asyncio.Event()
 
     def nudge(self) -> None:
@@ -116,22 +117,32 @@ class Keeping:
 
     async def _share(self, database: Database) -> None:
         desk = self._desk
-        fair = (await store.count_share(database, desk.pool)).fair
-        owned = len(desk.lanes)
-        if owned < fair:
-            taken = await store.acquire_lanes(database, desk.pool, desk.session, limit=fair - owned)
-            if taken:
-                await self._take(database, taken)
+        share = await store.count_share(database, desk.pool, desk.session)
+        if share.owned != len(desk.lanes) + len(self._unreadable):
+            await self._reconcile(database)
+        if share.owned < share.fair:
+            taken = await store.acquire_lanes(database, desk.pool, desk.session, limit=share.fair - share.owned)
+            await self._take(database, taken)
         now = time.monotonic()
         for number, lane in enumerate(desk.lanes.values()):
-            if lane.releasing != (number >= fair):
-                lane.releasing = number >= fair
+            if lane.releasing != (number >= share.fair):
+                lane.releasing = number >= share.fair
                 desk.review(lane, now)
-        free = [lane for lane in desk.lanes.values() if lane.releasing and lane.idle and not lane.changed]
-        if free:
-            await self._release(database, free)
+        await self._release(
+            database, [lane for lane in desk.lanes.values() if lane.releasing and lane.idle and not lane.changed]
+        )
+
+    async def _reconcile(self, database: Database) -> None:
+        """Take what the database says is ours: the answer to an acquisition or a release may have been lost."""
+        owned = {row[0] for row in await store.lane_versions(database, self._desk.session)}
+        self._unreadable &= owned
+        await self._take(database, [lane for lane in owned if lane not in self._desk.lanes])
+        for lane in [lane for lane in self._desk.lanes.values() if lane.id not in owned]:
+            await self._forget(lane)
 
     async def _take(self, database: Database, taken: list[ConnectionId]) -> None:
+        if not taken:
+            return
         self._desk.route_names = await store.read_route_names(database, self._desk.session)
         rows = await store.read_lanes(database, self._desk.session, taken)
         await store.take_tokens(database, self._desk.session, taken)
@@ -140,17 +151,25 @@ class Keeping:
             try:
                 lane = Lane(*self._opening.open(row), row, now)
             except InvalidSpecError:
-                log.exception("this release cannot read the spec", extra={"connection": f"{row.namespace}/{row.name}"})
+                if row.connection not in self._unreadable:
+                    self._unreadable.add(row.connection)
+                    name = f"{row.namespace}/{row.name}"
+                    log.exception("this release cannot read the spec", extra={"connection": name})
             else:
                 self._desk.add(lane, now)
 
     async def _release(self, database: Database, lanes: list[Lane]) -> None:
+        """Give lanes back. They are forgotten first: should the answer be lost, another may own them already."""
         now = time.monotonic()
         tokens = [(lane.id, lane.bucket.available(now)) for lane in lanes]
-        await store.release_lanes(database, self._desk.session, tokens)
         for lane in lanes:
-            self._desk.remove(lane)
-            await lane.connector.close()
+            await self._forget(lane)
+        await store.release_lanes(database, self._desk.session, tokens)
+
+    async def _forget(self, lane: Lane) -> None:
+        lane.releasing = True
+        self._desk.remove(lane)
+        await lane.connector.close()
 
     async def _give_back(self, database: Database) -> None:
         await self._release(database, list(self._desk.lanes.values()))

@@ -260,12 +260,14 @@ class Lane:
         subject = entry.job.subject
         if subject is None:
             return
+        # Was a deferral what held the subject up, it was this job's own: the row may have been read while it ran.
+        self.deferred_subjects.discard(subject)
         queue = self._behind.get(subject)
         if queue:
             self._ready.appendleft(queue.popleft())
         else:
             self._behind.pop(subject, None)
-            if subject in self.held_subjects and subject not in self.deferred_subjects:
+            if subject in self.held_subjects:
                 self.held_wanted.add(subject)
 
     def deferred(self, entry: Entry, due: float) -> None:

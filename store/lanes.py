@@ -59,10 +59,11 @@ REAP_SESSIONS = statement(
 
 COUNT_SHARE = statement(
     "count_share",
-    "How many lanes a pool has and how many sessions share them. $1 pool.",
+    "How many lanes a pool has, how many sessions share them, how many this one owns. $1 pool, $2 session.",
     """
     select (select count(*) from integration.lane where pool_id = $1::int),
-           (select count(*) from integration.worker_session where pool_id = $1::int)
+           (select count(*) from integration.worker_session where pool_id = $1::int),
+           (select count(*) from integration.lane where owner = $2::bigint)
     """,
 )
 
@@ -172,10 +173,11 @@ class LaneRow(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """How the lanes of a pool divide over its sessions."""
+    """How the lanes of a pool divide over its sessions, and how many of them the asking one owns."""
 
     lanes: int
     sessions: int
+    owned: int
 
     @property
     def fair(self) -> int:
@@ -216,10 +218,10 @@ async def reap_sessions(database: Database, pool: PoolId) -> list[str]:
     return [row[0] for row in await run(database, REAP_SESSIONS, (pool,))]
 
 
-async def count_share(database: Database, pool: PoolId) -> Share:
-    """Count lanes and sessions of a pool."""
-    ((lanes, sessions),) = await run(database, COUNT_SHARE, (pool,))
-    return Share(lanes, sessions)
+async def count_share(database: Database, pool: PoolId, session: SessionId) -> Share:
+    """Count lanes and sessions of a pool, and the lanes of this session."""
+    ((lanes, sessions, owned),) = await run(database, COUNT_SHARE, (pool, session))
+    return Share(lanes, sessions, owned)
 
 
 async def acquire_lanes(database: Database, pool: PoolId, session: SessionId, *, limit: int) -> list[ConnectionId]:

@@ -73,9 +73,12 @@ class Stepping:
         """Go on until nothing is left."""
         self.cursor, self.has_read = None, False
         idle = 0
-        while idle < 2:
+        for _ in range(1000):
             await self.step()
             idle = 0 if self.has_read or self.cursor is None or self.cursor.upper else idle + 1
+            if idle == 2:
+                return
+        raise AssertionError("there is no end to what is dispatched")
 
 
 async def dispatcher(layer: "Layer", limit: int = 1000, jobs_at_once: int = 10_000) -> Stepping:
