@@ -59,7 +59,7 @@ class Desk:
             self.reloading.add(lane)
         if lane.backlogged and lane.has_room:
             self.hungry.add(lane)
-        if lane.held_wanted and lane.delivers:
+        if lane.held_wanted and lane.may_fetch_held:
             self.unblocked.add(lane)
         if lane.next_due is not None and lane.next_due <= now:
             self.due.add(lane)

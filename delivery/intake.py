@@ -159,7 +159,8 @@ class Intake:
         self._desk.holding.update(lane for lane in lanes if lane.to_hold)
         while self._desk.holding:
             await self._hold(database)
-        keys = [(lane.id, subject) for lane in lanes if lane.delivers for subject in lane.held_wanted][:LANES_AT_ONCE]
+        ready = [lane for lane in lanes if lane.may_fetch_held]
+        keys = [(lane.id, subject) for lane in ready for subject in lane.held_wanted][:LANES_AT_ONCE]
         if not keys:
             return
         jobs = await held_jobs(database, keys, limit=BEHIND_LIMIT)

@@ -110,9 +110,9 @@ class Keeping:
             former = lane.connector
             lane.reconfigure(*self._opening.open(row), row.generation, now)
             await former.close()
-        if lane.revision != row.revision and not lane.changed:
-            lane.load(row, now)
-            self._desk.arm(lane)
+        if lane.revision != row.revision:
+            # Intake loads it, between its own reads: what it reads for a lane belongs to what the lane knew before.
+            lane.reload_wanted = True
         self._desk.review(lane, now)
 
     async def _share(self, database: Database) -> None:

@@ -102,6 +102,8 @@ class Lane:
         self.held_ahead = 0
         self.deferred_subjects = set(row.deferred_subjects)
         self.held_subjects = set(row.held_subjects)
+        # Ready jobs that stood in memory before held ones of their subject are read again first: see `may_fetch_held`.
+        self.held_gate = row.last_held or JobId(0)
         self._forget_waiting()
         self.held_wanted = self.held_subjects - self.deferred_subjects - self._behind.keys()
 
@@ -141,7 +143,17 @@ class Lane:
     @property
     def has_room(self) -> bool:
         """Whether more jobs should be read from the database."""
-        return self.delivers and self.waiting <= self.window // 2 and self.held_ahead < HELD_AHEAD_LIMIT
+        looks_ahead = self.held_ahead < HELD_AHEAD_LIMIT or self.cursor < self.held_gate
+        return self.delivers and self.waiting <= self.window // 2 and looks_ahead
+
+    @property
+    def may_fetch_held(self) -> bool:
+        """Whether held jobs can be fetched in order.
+
+        A lane just loaded may have ready jobs of a subject that are older than its held ones. Read in order, they are
+        held as well; once the last held job's id is passed, the held ones of a subject are all there is of it.
+        """
+        return self.delivers and (self.cursor >= self.held_gate or not self.backlogged)
 
     @property
     def idle(self) -> bool:

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from psycopg.errors import ForeignKeyViolation
 
-from contracts.ids import ConnectionId, ConnectionUid, PoolId, RouteId, SessionId, TenantId
+from contracts.ids import ConnectionId, ConnectionUid, JobId, PoolId, RouteId, SessionId, TenantId
 from store.database import Database, run
 from store.errors import LeaseLostError
 from store.statement import statement
@@ -113,6 +113,7 @@ READ_LANES = statement(
             where j.connection_id = l.connection_id and j.state = 1 and j.subject is not null),
            (select array_agg(distinct j.subject) from integration.job j
             where j.connection_id = l.connection_id and j.state = 2),
+           (select max(j.id) from integration.job j where j.connection_id = l.connection_id and j.state = 2),
            (select extract(epoch from min(j.run_at) - now())::float8 from integration.job j
             where j.connection_id = l.connection_id and j.state = 1)
     from integration.lane l join integration.connection c on c.id = l.connection_id
@@ -168,6 +169,7 @@ class LaneRow(NamedTuple):
     tokens_age_seconds: float | None
     deferred_subjects: frozenset[int]
     held_subjects: frozenset[int]
+    last_held: JobId | None
     next_due_in_seconds: float | None
 
 
@@ -249,7 +251,9 @@ async def read_lanes(
 ) -> list[LaneRow]:
     """Read the session's lanes, or those of them named."""
     rows = await run(database, READ_LANES, (session, None if connections is None else list(connections)))
-    return [LaneRow._make((*row[:17], frozenset(row[17] or ()), frozenset(row[18] or ()), row[19])) for row in rows]
+    return [
+        LaneRow._make((*row[:17], frozenset(row[17] or ()), frozenset(row[18] or ()), row[19], row[20])) for row in rows
+    ]
 
 
 async def lane_versions(database: Database, session: SessionId) -> list[tuple[ConnectionId, int, int]]:

@@ -231,6 +231,7 @@ async def test_the_slower_of_two_dispatchers_writes_nothing_and_draws_no_job_ids
 async def test_an_event_of_a_prepared_transaction_is_dispatched_when_that_is_committed(layer: "Layer") -> None:
     await layer.publish()
     dispatching = await dispatcher(layer)
+    await set_asleep(dispatching.database, asleep=False)  # PostgreSQL prepares no transaction that notifies
     with psycopg.connect(layer.admin_dsn) as producer:
         producer.tpc_begin(producer.xid(1, "transaction", "branch"))
         producer.execute(EMIT, ("prepared",))

@@ -466,6 +466,7 @@ class Tables:
             tokens_age_seconds=None if lane.tokens is None else now - lane.tokens_at,
             deferred_subjects=frozenset(job.subject for job in deferred if job.subject is not None),
             held_subjects=frozenset(job.subject for job in self._select(lane.connection, 2) if job.subject is not None),
+            last_held=max((job.id for job in self._select(lane.connection, 2)), default=None),
             next_due_in_seconds=min((job.run_at - now for job in deferred), default=None),
         )
 

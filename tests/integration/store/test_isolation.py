@@ -1,0 +1,343 @@
+"""What each role can see and do: a pool's role the rows of its pool, and nothing of anybody else's."""
+
+import asyncio
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+import pytest
+from psycopg import sql
+
+from contracts.ids import PoolId, SessionId
+from store.lanes import acquire_lanes, find_pool, open_session
+from store.roles import Group, ensure_login
+
+if TYPE_CHECKING:
+    from tests.integration.conftest import Layer
+
+pytestmark = pytest.mark.anyio
+
+TENANT_TABLES = (
+    "event",
+    "event_dedupe",
+    "pool",
+    "tenant_role",
+    "connection",
+    "route",
+    "worker_session",
+    "lane",
+    "job",
+    "attempt",
+    "dead_letter",
+)
+NO_TENANT_TABLES = ("event_type", "dispatcher_sleep", "dispatch_cursor", "routing", "schema_version")
+WORKER_WRITES = ("worker_session", "lane", "job", "attempt", "dead_letter")
+
+
+@pytest.fixture
+def two_pools(layer: "Layer") -> "Layer":
+    """Give each of two tenants in pools of their own a row of everything."""
+    asyncio.run(_fill(layer))
+    return layer
+
+
+async def _fill(layer: "Layer") -> None:
+    for tenant, pool in (("acme", "pool_a"), ("globex", "pool_b")):
+        published = await layer.publish(layer.spec(tenant=tenant), namespace=tenant, pool=pool)
+        layer.emit(tenant=tenant, dedupe_key="key", secret=f"of {tenant}")
+        async with await layer.connect(pool) as worker:
+            session = await open_session(worker, published.pool, "worker", timedelta(minutes=5))
+            await acquire_lanes(worker, published.pool, session, limit=1)
+        layer.admin.execute(
+            "insert into integration.job (pool_id, id, connection_id, route_id, event_id, event_at, subject)"
+            " select %s, nextval('integration.job_id'), r.connection_id, r.id, e.id, e.at, 1"
+            " from integration.route r join integration.event e using (tenant_id) where tenant_id = %s",
+            (published.pool, tenant),
+        )
+        for table, more in (
+            ("attempt", ", number, outcome, duration_ms, worker"),
+            ("dead_letter", ", event_at, attempts, reason"),
+        ):
+            values = ", 1, 'Transient', 1.0, 1" if table == "attempt" else ", event_at, 1, 'Invalid'"
+            at = ("at, ", "now(), ") if table == "attempt" else ("", "")
+            layer.admin.execute(
+                f"insert into integration.{table} ({at[0]}job_id, tenant_id, connection_id, route_id, event_id{more})"
+                f" select {at[1]}j.id, r.tenant_id, j.connection_id, j.route_id, j.event_id{values}"
+                " from integration.job j join integration.route r on r.id = j.route_id where r.tenant_id = %s".encode(),
+                (tenant,),
+            )
+
+
+def as_role(layer: "Layer", role: str) -> "psycopg.Connection[Any]":
+    return psycopg.connect(layer.dsn(role), autocommit=True)
+
+
+def attempt(connection: "psycopg.Connection[Any]", query: str, parameters: Sequence[object] = ()) -> int | str:
+    """Return how many rows a statement saw or wrote, or why it was refused; undo it in any case."""
+    try:
+        with connection.transaction(force_rollback=True):
+            cursor = connection.execute(query.encode(), parameters or None)
+            return len(cursor.fetchall()) if cursor.description else cursor.rowcount
+    except (psycopg.errors.InsufficientPrivilege, psycopg.errors.IntegrityError) as error:
+        return type(error).__name__
+
+
+# The tables -------------------------------------------------------------------------------------------------------------
+
+
+def test_every_table_with_rows_of_tenants_forces_row_level_security_partitions_too(layer: "Layer") -> None:
+    open_tables = layer.column(
+        "select relname from pg_class where relnamespace = 'integration'::regnamespace and relkind in ('r', 'p')"
+        " and not (relrowsecurity and relforcerowsecurity) order by 1"
+    )
+
+    assert open_tables == sorted(NO_TENANT_TABLES)
+
+
+def test_there_are_no_views_or_definer_functions_around_the_policies(layer: "Layer") -> None:
+    views = layer.column(
+        "select relname from pg_class where relnamespace = 'integration'::regnamespace and relkind in ('v', 'm')"
+    )
+    definers = layer.rows(
+        "select proname, proconfig is not null from pg_proc where pronamespace = 'integration'::regnamespace"
+        " and prosecdef order by 1"
+    )
+
+    assert views == []
+    assert definers == [("emit_event", True), ("emit_events", True), ("maintain", True)]
+
+
+@pytest.mark.parametrize("role", ["producer", "dispatcher", "operator", "reader", "pool_a"])
+def test_nobody_reads_or_writes_a_partition_past_its_parent(two_pools: "Layer", role: str) -> None:
+    partitions = two_pools.column(
+        "select inhrelid::regclass::text from pg_inherits join pg_class c on c.oid = inhrelid"
+        " where c.relkind = 'r' and relnamespace = 'integration'::regnamespace"
+    )
+    with as_role(two_pools, role) as connection:
+        answers = {
+            attempt(connection, f"{verb} {name}") for name in partitions for verb in ("select * from", "delete from")
+        }
+
+    assert len(partitions) > 10
+    assert answers == {"InsufficientPrivilege"}
+
+
+def test_the_owner_without_being_a_superuser_sees_no_pool_s_rows_of_what_it_need_not_see(two_pools: "Layer") -> None:
+    with psycopg.connect(two_pools.owner_dsn, autocommit=True) as owner:
+        seen = {
+            table: attempt(owner, f"select * from integration.{table}") for table in ("lane", "connection", "route")
+        }
+
+    assert set(seen.values()) == {0}
+
+
+# A pool -----------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("table", TENANT_TABLES)
+def test_a_pool_s_role_sees_its_own_rows_only(two_pools: "Layer", table: str) -> None:
+    everything = two_pools.value(f"select count(*) from integration.{table}")
+    with as_role(two_pools, "pool_a") as mine, as_role(two_pools, "pool_b") as theirs:
+        seen = [attempt(each, f"select * from integration.{table}") for each in (mine, theirs)]
+
+    expected: list[int | str] = [1, 1]
+    if table in ("event_dedupe", "attempt", "dead_letter"):
+        expected = ["InsufficientPrivilege", "InsufficientPrivilege"]
+    assert everything == 2
+    assert seen == expected
+
+
+@pytest.mark.parametrize("table", ["worker_session", "lane", "job"])
+@pytest.mark.parametrize("verb", ["update", "delete"])
+def test_a_pool_s_role_touches_no_row_of_another_pool(two_pools: "Layer", table: str, verb: str) -> None:
+    key = {"worker_session": "id", "lane": "connection_id", "job": "id"}[table]
+    theirs = two_pools.value(
+        f"select t.{key} from integration.{table} t join integration.pool p on p.id = t.pool_id where p.name = 'pool_b'"
+    )
+    statement = (
+        f"update integration.{table} set {key} = {key} where {key} = %s"
+        if verb == "update"
+        else f"delete from integration.{table} where {key} = %s"
+    )
+    with as_role(two_pools, "pool_a") as mine:
+        assert attempt(mine, statement, (theirs,)) in (0, "InsufficientPrivilege")
+
+
+@pytest.mark.parametrize("table", ["worker_session", "lane", "job"])
+def test_a_pool_s_role_cannot_give_its_rows_to_another_pool(two_pools: "Layer", table: str) -> None:
+    other = two_pools.value("select id from integration.pool where name = 'pool_b'")
+    with as_role(two_pools, "pool_a") as mine:
+        assert attempt(mine, f"update integration.{table} set pool_id = %s", (other,)) == "InsufficientPrivilege"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "tenant_id = 'globex'",
+        "connection_id = (select max(connection_id) + 1 from integration.lane)",
+        "suspended = false",
+    ],
+)
+def test_a_pool_s_role_changes_of_a_lane_only_what_delivery_decides(two_pools: "Layer", change: str) -> None:
+    with as_role(two_pools, "pool_a") as mine:
+        assert attempt(mine, f"update integration.lane set {change}") == "InsufficientPrivilege"
+
+
+@pytest.mark.parametrize("change", ["connection_id", "event_id", "route_id"])
+def test_a_pool_s_role_cannot_make_a_job_another_one(two_pools: "Layer", change: str) -> None:
+    with as_role(two_pools, "pool_a") as mine:
+        assert attempt(mine, f"update integration.job set {change} = {change} + 1") == "InsufficientPrivilege"
+
+
+@pytest.mark.parametrize("table", ["attempt", "dead_letter"])
+def test_a_pool_s_role_records_nothing_under_another_tenant(two_pools: "Layer", table: str) -> None:
+    columns = {
+        "attempt": "(at, event_id, job_id, tenant_id, connection_id, route_id, number, outcome, duration_ms, worker)"
+        " values (now(), 1, 99, %s, 1, 1, 1, 'Delivered', 1, 1)",
+        "dead_letter": "(job_id, tenant_id, connection_id, route_id, event_id, event_at, attempts, reason)"
+        " values (99, %s, 1, 1, 1, now(), 1, 'Invalid')",
+    }[table]
+    with as_role(two_pools, "pool_a") as mine:
+        answers = [attempt(mine, f"insert into integration.{table} {columns}", (t,)) for t in ("acme", "globex")]
+
+    assert answers == [1, "InsufficientPrivilege"]
+
+
+def test_a_pool_s_role_opens_no_session_in_another_pool(two_pools: "Layer") -> None:
+    other = two_pools.value("select id from integration.pool where name = 'pool_b'")
+    insert = "insert into integration.worker_session (pool_id, name, lease_until) values (%s, 'intruder', now())"
+    with as_role(two_pools, "pool_a") as mine:
+        assert attempt(mine, insert, (other,)) == "InsufficientPrivilege"
+
+
+@pytest.mark.parametrize(
+    "table", [table for table in (*TENANT_TABLES, *NO_TENANT_TABLES) if table not in WORKER_WRITES]
+)
+def test_a_pool_s_role_writes_nothing_but_what_came_of_its_jobs(two_pools: "Layer", table: str) -> None:
+    column = two_pools.value(
+        "select attname from pg_attribute where attrelid = %s::regclass and attnum = 1", (f"integration.{table}",)
+    )
+    with as_role(two_pools, "pool_a") as mine:
+        answers = {
+            attempt(mine, f"update integration.{table} set {column} = {column}"),
+            attempt(mine, f"delete from integration.{table}"),
+            attempt(mine, f"insert into integration.{table} default values"),
+            attempt(mine, f"truncate integration.{table}"),
+        }
+
+    assert answers == {"InsufficientPrivilege"}
+
+
+async def test_a_role_without_a_pool_sees_nothing(two_pools: "Layer") -> None:
+    two_pools.admin.execute("update integration.pool set role = 'somebody' where name = 'pool_b'")
+    two_pools.admin.execute("delete from integration.tenant_role where role = 'pool_b'")
+    async with await two_pools.connect("pool_b") as worker:
+        pool = await find_pool(worker)
+    with as_role(two_pools, "pool_b") as connection:
+        seen = {
+            attempt(connection, f"select * from integration.{t}")
+            for t in ("event", "lane", "job", "connection", "route")
+        }
+
+    assert pool is None
+    assert seen == {0}
+
+
+async def test_a_pool_cannot_own_another_pool_s_lane(two_pools: "Layer") -> None:
+    other = two_pools.value("select id from integration.pool where name = 'pool_b'")
+    mine = two_pools.value(
+        "select s.id from integration.worker_session s join integration.pool p on p.id = pool_id"
+        " where p.name = 'pool_a'"
+    )
+    two_pools.admin.execute("update integration.lane set owner = null")
+    async with await two_pools.connect("pool_a") as worker:
+        taken = await acquire_lanes(worker, PoolId(other), SessionId(mine), limit=10)
+
+    assert taken == []
+
+
+# The other roles --------------------------------------------------------------------------------------------------------
+
+
+def _granted(layer: "Layer", role: str, privilege: str) -> list[str]:
+    return layer.column(
+        "select relname from pg_class where relnamespace = 'integration'::regnamespace and relkind in ('r', 'p')"
+        " and (has_table_privilege(%s, oid, %s) or has_any_column_privilege(%s, oid, %s)) order by 1",
+        (role, privilege, role, privilege),
+    )
+
+
+def test_a_reader_changes_nothing(layer: "Layer") -> None:
+    assert [_granted(layer, "reader", privilege) for privilege in ("insert", "update")] == [[], []]
+    assert (
+        layer.column(
+            "select relname from pg_class where relnamespace = 'integration'::regnamespace and relkind in ('r', 'p')"
+            " and has_table_privilege('reader', oid, 'delete, truncate')"
+        )
+        == []
+    )
+
+
+def test_the_dispatcher_changes_no_event_connection_or_lane(layer: "Layer") -> None:
+    assert _granted(layer, "dispatcher", "insert") == ["dead_letter", "job"]
+    assert _granted(layer, "dispatcher", "update") == ["dispatch_cursor", "dispatcher_sleep"]
+
+
+def test_the_operator_reads_no_event(two_pools: "Layer") -> None:
+    with as_role(two_pools, "operator") as operator:
+        answers = {
+            attempt(operator, f"select * from integration.{t}")
+            for t in ("event", "event_dedupe", "attempt", "dead_letter")
+        }
+
+    assert answers == {"InsufficientPrivilege"}
+
+
+@pytest.mark.parametrize("role", ["producer", "dispatcher", "operator", "reader", "pool_a"])
+def test_no_program_makes_objects_or_becomes_another_role(layer: "Layer", role: str) -> None:
+    with as_role(layer, role) as connection:
+        answers = [
+            attempt(connection, query)
+            for query in (
+                "create table integration.mine (id int)",
+                "create schema mine",
+                "set role integration_emitter",
+                "set role schema_owner",
+                "create role mine",
+            )
+        ]
+
+    assert answers == ["InsufficientPrivilege"] * 5
+
+
+def test_public_may_call_nothing(layer: "Layer") -> None:
+    layer.admin.execute("drop role if exists nobody_in_particular")
+    layer.admin.execute("create role nobody_in_particular")
+    callable_by_all = layer.column(
+        "select proname from pg_proc where pronamespace = 'integration'::regnamespace"
+        " and has_function_privilege('nobody_in_particular', oid, 'execute')"
+    )
+    layer.admin.execute("drop role nobody_in_particular")
+
+    assert callable_by_all == []
+
+
+def test_connection_strings_and_passwords_are_not_kept_in_the_clear(layer: "Layer") -> None:
+    stored = layer.column("select rolpassword from pg_authid where rolname in ('producer', 'pool_a')")
+
+    assert all(password.startswith("SCRAM-SHA-256$") for password in stored)
+    assert len(stored) == 2
+
+
+def test_identifiers_of_roles_are_quoted(layer: "Layer") -> None:
+    strange = 'pool "x"; drop'
+    from store.roles import Group, ensure_login
+
+    try:
+        ensure_login(layer.admin, strange, Group.WORKER, "pass'word")
+        ensure_login(layer.admin, strange, Group.WORKER, "another'one")
+        with psycopg.connect(layer.postgres.dsn(layer.name, strange, "another'one")) as connection:
+            assert connection.execute("select current_user").fetchone() == (strange,)
+    finally:
+        layer.admin.execute(sql.SQL("drop role if exists {}").format(sql.Identifier(strange)))
