@@ -67,7 +67,8 @@ class Worker:
         if settings.health_port is not None:
             server = await health.start(settings.health_host, settings.health_port)
         secrets = MountedSecrets(settings.secrets_directory)
-        async with GuardedHttp(EgressPolicy(settings.egress_allow, setting="INTEGRATIONS_EGRESS_ALLOW")) as http:
+        policy = EgressPolicy(settings.egress_allow, setting="INTEGRATIONS_EGRESS_ALLOW")
+        async with GuardedHttp(policy, idle_connections=settings.senders) as http:
             while not stop.is_set():
                 session = _Session(settings, self._metrics, secrets, Opening(self._factory, http, secrets))
                 try:
