@@ -6,6 +6,7 @@ that de-duplicates must not mistake a new event for the old one of that number.
 """
 
 import hashlib
+import re
 from base64 import urlsafe_b64encode
 from typing import NewType
 from uuid import UUID
@@ -23,6 +24,10 @@ PublicJobId = NewType("PublicJobId", str)
 MessageId = NewType("MessageId", str)
 
 
+_EVENT = re.compile(r"evt_([0-9a-f]{1,16})_[0-9a-f]{8}")
+_JOB = re.compile(r"job_([0-9a-f]{1,16})_([0-9a-f]{1,16})")
+
+
 class MalformedIdError(ValueError):
     """Text that is not an id of the expected kind."""
 
@@ -34,10 +39,10 @@ def public_event_id(event: EventId, nonce: int) -> PublicEventId:
 
 def parse_event_id(text: str) -> EventId:
     """Read the internal id out of `evt_…`; raise MalformedIdError for anything else."""
-    parts = text.split("_")
-    if len(parts) != 3 or parts[0] != "evt":
+    match = _EVENT.fullmatch(text)
+    if match is None:
         raise MalformedIdError(f"{text!r} is not an event id; they look like evt_1f_0a1b2c3d")
-    return EventId(_hexadecimal(parts[1], text))
+    return EventId(_bigint(match[1], text))
 
 
 def public_job_id(event: EventId, job: JobId) -> PublicJobId:
@@ -47,10 +52,10 @@ def public_job_id(event: EventId, job: JobId) -> PublicJobId:
 
 def parse_job_id(text: str) -> tuple[EventId, JobId]:
     """Read event and job out of `job_…`; raise MalformedIdError for anything else."""
-    parts = text.split("_")
-    if len(parts) != 3 or parts[0] != "job":
+    match = _JOB.fullmatch(text)
+    if match is None:
         raise MalformedIdError(f"{text!r} is not a job id; they look like job_1f_2c")
-    return EventId(_hexadecimal(parts[1], text)), JobId(_hexadecimal(parts[2], text))
+    return EventId(_bigint(match[1], text)), JobId(_bigint(match[2], text))
 
 
 def message_id(connection: ConnectionUid, event: PublicEventId, route: str) -> MessageId:
@@ -59,8 +64,8 @@ def message_id(connection: ConnectionUid, event: PublicEventId, route: str) -> M
     return MessageId("msg_" + urlsafe_b64encode(key).decode())
 
 
-def _hexadecimal(digits: str, text: str) -> int:
-    try:
-        return int(digits, 16)
-    except ValueError as error:
-        raise MalformedIdError(f"{text!r} is not an id: {digits!r} is not a hexadecimal number") from error
+def _bigint(digits: str, text: str) -> int:
+    number = int(digits, 16)
+    if number >= 2**63:
+        raise MalformedIdError(f"{text!r} is not an id: its number is too large")
+    return number

@@ -3,11 +3,10 @@
 Only names and ids are put there, never payloads or credentials; tracebacks show code, not the values of variables.
 """
 
+import json
 import logging
 import sys
 from datetime import UTC, datetime
-
-import orjson
 
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
@@ -30,7 +29,8 @@ class JsonLines(logging.Formatter):
         line.update({key: value for key, value in vars(record).items() if key not in _STANDARD})
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)
-        return orjson.dumps(line, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
+        # ASCII only, so that a file name of undecodable bytes or a number of any size is a line as well.
+        return json.dumps(line, default=str)
 
 
 def set_up_logging(program: str, level: str) -> None:

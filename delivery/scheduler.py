@@ -49,10 +49,12 @@ class Scheduler:
             else:
                 lane.in_ring = False
                 left.append(lane)
-            if lanes:
-                self._tenants.append(tenant)
-            else:
+            if not lanes:
                 del self._lanes[tenant]
+            elif entry is None:
+                self._tenants.appendleft(tenant)  # it has not had its turn
+            else:
+                self._tenants.append(tenant)
             if entry is not None:
                 return entry, left
         return None, left

@@ -230,8 +230,11 @@ class Sending:
                 self._settling.note_lane(lane, hasten=True)
             case effects.Pause() | effects.PauseUntilReset() | effects.Wait():
                 lane.reopen()
-                asked = effect.duration if isinstance(effect, effects.PauseUntilReset) else effect.at_least
-                lane.paused(now + pause(lane.delivery.retry, 1, self._random, asked).total_seconds())
+                if isinstance(effect, effects.PauseUntilReset):
+                    rest = effect.duration
+                else:
+                    rest = pause(lane.delivery.retry, 1, self._random, effect.at_least)
+                lane.paused(now + rest.total_seconds())
                 lane.drop(entry)
             case effects.Retry():
                 lane.probe_failed(now, f"still failing: {_summary(result.report)}", probing=True)

@@ -14,5 +14,5 @@ def numbers(values: Iterable[float | None]) -> str:
 
 def plain_texts(values: Iterable[str]) -> str:
     """Write texts that hold neither quotation marks nor backslashes, such as tenant ids and times."""
-    joined = '","'.join(values)
-    return '{"' + joined + '"}' if joined else "{}"
+    quoted = [f'"{value}"' for value in values]
+    return "{" + ",".join(quoted) + "}"

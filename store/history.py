@@ -83,9 +83,9 @@ READ_EVENT = statement(
     "One event. $1 id.",
     """
     select id, nonce, at, tenant_id, type, subject, data::text,
-           pg_visible_in_snapshot(xid, (select lower from integration.dispatch_cursor))
-           or id <= (select last_event_id from integration.dispatch_cursor)
-    from integration.event where id = $1::bigint
+           pg_visible_in_snapshot(xid, lower)
+           or (upper is not null and id <= last_event_id and pg_visible_in_snapshot(xid, upper))
+    from integration.event, integration.dispatch_cursor where id = $1::bigint
     """,
 )
 

@@ -346,12 +346,15 @@ BURY_JOBS = statement(
     dead as (
         delete from integration.job j using found f where j.ctid = f.tid
         returning j.*, f.attempts as made, f.reason, f.detail
+    ),
+    buried as (
+        insert into integration.dead_letter
+            (job_id, tenant_id, connection_id, route_id, event_id, event_at, subject, attempts, reason, detail)
+        select d.id, l.tenant_id, d.connection_id, d.route_id, d.event_id, d.event_at, d.subject, d.made, d.reason,
+               d.detail
+        from dead d join integration.lane l using (connection_id)
     )
-    insert into integration.dead_letter
-        (job_id, tenant_id, connection_id, route_id, event_id, event_at, subject, attempts, reason, detail)
-    select d.id, l.tenant_id, d.connection_id, d.route_id, d.event_id, d.event_at, d.subject, d.made, d.reason, d.detail
-    from dead d join integration.lane l using (connection_id)
-    returning job_id
+    select id from dead
     """,
 )
 
@@ -458,6 +461,7 @@ async def finish(database: Database, pool: PoolId, session: SessionId, delivered
 
 async def settle(database: Database, pool: PoolId, session: SessionId, what: Settlement) -> Settled:
     """Write everything but plain successes, in one transaction. Raise LeaseLostError, with nothing written."""
+    ending = {deferral.job for deferral in what.deferred} | {letter.job for letter in what.dead}
     moved: set[int] = set()
     changed: set[int] = set()
     async with database.transaction():
@@ -471,8 +475,8 @@ async def settle(database: Database, pool: PoolId, session: SessionId, what: Set
             moved.update(row[0] for row in await run(database, BURY_JOBS, (pool, *_columns(what.dead))))
         if what.held:
             await run(database, HOLD_JOBS, (pool, what.held))
-        if what.attempts:
-            await run(database, RECORD_ATTEMPTS, (session, *_columns(what.attempts)))
+        if attempts := [attempt for attempt in what.attempts if attempt.job not in ending or attempt.job in moved]:
+            await run(database, RECORD_ATTEMPTS, (session, *_columns(attempts)))
         if what.lanes:
             changed.update(row[0] for row in await run(database, CHANGE_LANES, (session, *_columns(what.lanes))))
         if what.hasten:

@@ -1,7 +1,7 @@
 """Bring a database to this program's schema: `integrations migrate`.
 
-Safe to run at any time, by several at once (an advisory lock lets one go first), and again after being killed: each
-run is one transaction. Programs of the former release keep working on the new schema.
+Safe to run at any time, by several at once (an advisory lock lets one go first), and again after being killed: it is
+one transaction, and one more after a restore. Programs of the former release keep working on the new schema.
 """
 
 from dataclasses import dataclass
@@ -46,8 +46,9 @@ def migrate(dsn: str) -> Migrated:
         before = _revision(connection)
         _upgrade(connection)
         _load_event_types(connection)
+    with engine.begin() as connection:
         rebased = _rebase(connection)
-        return Migrated(before, expected_revision(), rebased)
+    return Migrated(before, expected_revision(), rebased)
 
 
 def expected_revision() -> str:
@@ -87,22 +88,26 @@ def _rebase(connection: Connection) -> bool:
     """Find the undispatched events anew if this database was restored from a dump into another cluster.
 
     Transaction numbers were copied with the rows and mean nothing here. What the cursor calls undispatched is still
-    computed from the copied numbers alone; those events get this transaction's number, and the cursor starts below it.
-    Events emitted here before this ran would be missed, hence the order: restore, migrate, then start producers.
+    computed from the copied numbers alone. Those events get this transaction's number, which the snapshot taken before
+    it had one cannot have seen; all others get number 2, which every snapshot has. Events emitted here before this ran
+    would be taken for dispatched or not by chance, hence the order: restore, migrate, then start producers.
     """
-    moved = connection.exec_driver_sql(
-        "with cursor as ("
-        "  select c.lower, c.upper, c.last_event_id from integration.dispatch_cursor c"
-        "  where c.system_identifier <> (select system_identifier from pg_control_system()) for update"
-        "), undispatched as ("
-        "  update integration.event e set xid = pg_current_xact_id() from cursor c"
-        "  where not pg_visible_in_snapshot(e.xid, c.lower)"
-        "    and not (c.upper is not null and e.id <= c.last_event_id and pg_visible_in_snapshot(e.xid, c.upper))"
-        ") select count(*) from cursor"
+    before = connection.exec_driver_sql("select pg_current_snapshot()::text").scalar_one()
+    restored = connection.exec_driver_sql(
+        "select system_identifier <> (select system_identifier from pg_control_system()) "
+        "from integration.dispatch_cursor"
     ).scalar_one()
-    if moved:
-        connection.exec_driver_sql(
-            "update integration.dispatch_cursor set lower = pg_current_snapshot(), upper = null, last_event_id = 0, "
-            "revision = revision + 1, system_identifier = (select system_identifier from pg_control_system())"
-        )
-    return bool(moved)
+    if not restored:
+        return False
+    connection.exec_driver_sql(
+        "update integration.event e set xid = case "
+        "when pg_visible_in_snapshot(e.xid, c.lower) "
+        "or (c.upper is not null and e.id <= c.last_event_id and pg_visible_in_snapshot(e.xid, c.upper)) "
+        "then '2'::xid8 else pg_current_xact_id() end from integration.dispatch_cursor c"
+    )
+    connection.exec_driver_sql(
+        "update integration.dispatch_cursor set lower = %s::pg_snapshot, upper = null, last_event_id = 0, "
+        "revision = revision + 1, system_identifier = (select system_identifier from pg_control_system())",
+        (before,),
+    )
+    return True

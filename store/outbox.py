@@ -11,6 +11,7 @@ from typing import Any, overload
 
 import psycopg
 from psycopg import AsyncConnection
+from psycopg.rows import tuple_row
 from sqlalchemy import Connection, text
 from sqlalchemy.orm import Session
 
@@ -58,13 +59,13 @@ def emit(
         return PublicEventId(on.execute(_SQLALCHEMY, named).scalar_one())
     parameters = (event.tenant, event.type, event.subject, data, event.dedupe_key)
     if isinstance(on, psycopg.Connection):
-        row = psycopg.Cursor(on).execute(_PSYCOPG, parameters).fetchone()
-        return _only(row)
+        cursor = psycopg.Cursor(on, row_factory=tuple_row)
+        return _only(cursor.execute(_PSYCOPG, parameters).fetchone())
     return _emit_async(on, parameters)
 
 
 async def _emit_async(on: AsyncConnection[Any], parameters: tuple[str | None, ...]) -> PublicEventId:
-    cursor = psycopg.AsyncCursor(on)
+    cursor = psycopg.AsyncCursor(on, row_factory=tuple_row)
     await cursor.execute(_PSYCOPG, parameters)
     return _only(await cursor.fetchone())
 

@@ -15,6 +15,7 @@ from psycopg.types.json import Jsonb
 from contracts.connection import ConnectionSpec, Ordering
 from contracts.ids import ConnectionId, ConnectionUid, PoolId, TenantId
 from store.database import Database, run
+from store.errors import PoolMoveError
 from store.statement import statement
 
 CHANNEL = "integration_routing"
@@ -79,6 +80,7 @@ WRITE_LANE = statement(
     on conflict (connection_id) do update
     set suspended = excluded.suspended, revision = l.revision + 1,
         probe_at = case when l.state = 'Quarantined' then now() end
+    returning pool_id
     """,
 )
 
@@ -125,8 +127,11 @@ GRANT_TENANT = statement(
 
 WRITE_POOL = statement(
     "write_pool",
-    "Name a pool and the database role of its workers. $1 name, $2 role.",
+    "Name a pool and the database role of its workers; a new role sees the tenants that the former saw. "
+    "$1 name, $2 role.",
     """
+    with former as (select role from integration.pool where name = $1::text and role <> $2::name),
+    handed_over as (update integration.tenant_role t set role = $2::name from former f where t.role = f.role)
     insert into integration.pool as p (name, role) values ($1::text, $2::name)
     on conflict (name) do update set role = excluded.role returning p.id
     """,
@@ -188,7 +193,10 @@ async def write_pool(database: Database, name: str, role: str) -> PoolId:
 async def publish(
     database: Database, connections: Sequence[PublishedConnection], retired: Sequence[ConnectionUid] = ()
 ) -> int | None:
-    """Publish connections and retire others; return the new routing epoch, or None if nothing had changed."""
+    """Publish connections and retire others; return the new routing epoch, or None if nothing had changed.
+
+    Raise PoolMoveError, with nothing written, if a connection's lane is in another pool.
+    """
     async with database.transaction():
         changed = [await _publish_one(database, connection) for connection in connections]
         stopped = await run(database, RETIRE_CONNECTIONS, (list(retired),)) if retired else []
@@ -222,7 +230,12 @@ async def _publish_one(database: Database, connection: PublishedConnection) -> b
         [route.ordering is Ordering.PER_SUBJECT for route in spec.routes],
     )
     await run(database, WRITE_ROUTES, (connection_id, spec.tenant, *routes))
-    await run(database, WRITE_LANE, (connection_id, spec.tenant, connection.pool, spec.suspend))
+    rows = await run(database, WRITE_LANE, (connection_id, spec.tenant, connection.pool, spec.suspend))
+    if rows[0][0] != connection.pool:
+        raise PoolMoveError(
+            f"{connection.namespace}/{connection.name} is delivered by pool {rows[0][0]} and cannot move to pool "
+            f"{connection.pool} with jobs under way; delete the connection and create it anew"
+        )
     await run(database, GRANT_TENANT, (connection.pool, spec.tenant))
     return True
 

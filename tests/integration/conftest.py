@@ -228,12 +228,27 @@ class Layer:
         return published
 
 
+@contextmanager
+def _layer(postgres: PostgresServer, template: str) -> Iterator[Layer]:
+    with (
+        _database(postgres, template) as name,
+        psycopg.connect(postgres.dsn(name), autocommit=True) as admin,
+    ):
+        layer = Layer(postgres, name, admin)
+        yield layer
+        for connection in layer.opened:
+            connection.pgconn.finish()
+
+
 @pytest.fixture
 def layer(postgres: PostgresServer, migrated_template: str) -> Iterator[Layer]:
     """Give a test a migrated database of its own."""
-    with _database(postgres, migrated_template) as name:
-        with psycopg.connect(postgres.dsn(name), autocommit=True) as admin:
-            layer = Layer(postgres, name, admin)
-            yield layer
-            for connection in layer.opened:
-                connection.pgconn.finish()
+    with _layer(postgres, migrated_template) as layer:
+        yield layer
+
+
+@pytest.fixture(scope="module")
+def volume_layer(postgres: PostgresServer, migrated_template: str) -> Iterator[Layer]:
+    """Give the tests of a module a migrated database that they share, to be filled once."""
+    with _layer(postgres, migrated_template) as layer:
+        yield layer

@@ -283,6 +283,12 @@ class Bed:
         **delivery: object,
     ) -> None:
         """Publish a webhook connection, or its new spec, as the operator does; retries are quick and many."""
+        settings: dict[str, object] = {
+            "throttle": {"requestsPerSecond": 1000.0, "burst": 100, "concurrency": 16},
+            "retry": {"maxAttempts": 100, "initialDelay": "100ms", "maxDelay": "1s"},
+            "quarantine": {"consecutiveFailures": 10_000},
+            "timeout": "2s",
+        }
         spec = parse_connection_spec(
             {
                 "tenant": tenant,
@@ -293,17 +299,19 @@ class Bed:
                     "signing": {"secretsFrom": [{"name": "hook", "key": "signing"}]},
                     "format": form,
                 },
-                "delivery": {
-                    "throttle": {"requestsPerSecond": 1000.0, "burst": 100, "concurrency": 16},
-                    "retry": {"maxAttempts": 100, "initialDelay": "100ms", "maxDelay": "1s"},
-                    "quarantine": {"consecutiveFailures": 10_000},
-                    "timeout": "2s",
-                    **delivery,
-                },
+                "delivery": settings | delivery,
             }
         )
         self.partner.open(name)
         asyncio.run(self._publish(name, spec))
+
+    def release(self, name: str) -> None:
+        """Have a connection tried again at once if it is quarantined, as a person does."""
+        asyncio.run(self._release(name))
+
+    async def _release(self, name: str) -> None:
+        async with await connect(self.dsn("operator"), "survival") as database:
+            await publication.release(database, NAMESPACE, name)
 
     async def _publish(self, name: str, spec: Any) -> None:
         uid = ConnectionUid(uuid5(UIDS, name))

@@ -96,7 +96,8 @@ def hold_one(url: str, tenant: str) -> None:
     """Emit one event and never commit it."""
     with psycopg.connect(url) as connection:
         value(connection, EMIT, tenant, "held", Jsonb({"n": 1}), None)
-        print("emitted", flush=True)
+        sys.stdout.write("emitted\n")
+        sys.stdout.flush()
         sys.stdin.read()
 
 

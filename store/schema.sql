@@ -1,0 +1,895 @@
+-- The schema as all migrations together make it, for reading. Written by the tests: after a new migration, run
+--     REGENERATE_SCHEMA=1 python -m pytest tests/integration/store/test_migrating.py
+
+CREATE SCHEMA integration;
+
+CREATE FUNCTION integration.check_event(tenant text, type text, subject text, data jsonb, dedupe_key text) RETURNS void
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $_$
+declare
+    required text[];
+begin
+    if tenant is null or tenant !~ '^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$' then
+        raise exception 'invalid event: tenant % is not a tenant id', coalesce(quote_literal(left(tenant, 80)), 'null')
+            using errcode = '22023', hint = 'Give the tenant''s id: lower-case letters, digits and hyphens, at most 63.';
+    end if;
+    if subject is null or length(subject) not between 1 and 512 then
+        raise exception 'invalid event: the subject has % characters', coalesce(length(subject)::text, 'no')
+            using errcode = '22023', hint = 'Give the id of what the event is about, 1 to 512 characters.';
+    end if;
+    if length(dedupe_key) not between 1 and 200 then
+        raise exception 'invalid event: the dedupe key has % characters', length(dedupe_key)
+            using errcode = '22023', hint = 'Give 1 to 200 characters, or null for none.';
+    end if;
+    if data is null or jsonb_typeof(data) <> 'object' then
+        raise exception 'invalid event: data is %, not a JSON object', coalesce(jsonb_typeof(data), 'null')
+            using errcode = '22023', hint = 'Give the event''s data as a JSON object.';
+    end if;
+    if pg_column_size(data) > 65536 and octet_length(data::text) > 262144 then
+        raise exception 'invalid event: data has % bytes, the limit is 262144', octet_length(data::text)
+            using errcode = '22023', hint = 'Put large content elsewhere and reference it from the event.';
+    end if;
+    select t.required_keys into required from integration.event_type t where t.type = check_event.type;
+    if not found then
+        if type is null or length(type) > 128 or type !~ '^ext(\.[a-z][a-z0-9_-]*){2,}$' then
+            raise exception 'invalid event: type % is not known', coalesce(quote_literal(left(type, 200)), 'null')
+                using errcode = '22023',
+                      hint = 'Use a canonical type (see integration.event_type) or one of your own: ext.<vendor>.<name>.';
+        end if;
+    elsif not data ?& required then
+        raise exception 'invalid event: data of % lacks %', type,
+            (select string_agg(quote_ident(k), ', ') from unnest(required) k where not data ? k)
+            using errcode = '22023', hint = 'See the schema of this event type in the contracts.';
+    end if;
+end $_$;
+
+CREATE FUNCTION integration.create_partition(parent text, day date) RETURNS boolean
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $_$
+declare
+    partition text := parent || to_char(day, '_YYYYMMDD');
+    low timestamptz := day::timestamp at time zone 'UTC';
+    high timestamptz := (day + 1)::timestamp at time zone 'UTC';
+begin
+    if to_regclass('integration.' || partition) is not null then
+        return false;
+    end if;
+    execute format('create table integration.%I (like integration.%I including defaults)', partition, parent);
+    -- Rows that came before their partition existed wait in the default partition.
+    execute format('lock table integration.%I in access exclusive mode', parent || '_default');
+    execute format(
+        'with late as (delete from integration.%I where at >= $1 and at < $2 returning *) insert into integration.%I select * from late',
+        parent || '_default', partition) using low, high;
+    -- Nobody reads a partition but through its parent: no policy lets anyone in.
+    execute format('alter table integration.%I enable row level security', partition);
+    execute format('alter table integration.%I force row level security', partition);
+    execute format('alter table integration.%I attach partition integration.%I for values from (%L) to (%L)',
+        parent, partition, low, high);
+    return true;
+end $_$;
+
+CREATE FUNCTION integration.emit_event(tenant text, type text, subject text, data jsonb, dedupe_key text DEFAULT NULL::text) RETURNS text
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    new_id bigint;
+    new_nonce int := (random() * 4294967295 - 2147483648)::int;
+    public_id text;
+    new_fingerprint bigint;
+    known record;
+begin
+    perform integration.check_event(tenant, type, subject, data, dedupe_key);
+    new_id := nextval('integration.event_id');
+    public_id := 'evt_' || to_hex(new_id) || '_' || lpad(to_hex(new_nonce), 8, '0');
+    if dedupe_key is not null then
+        new_fingerprint := hashtextextended(jsonb_build_array(type, subject, data)::text, 0);
+        insert into integration.event_dedupe (tenant_id, dedupe_key, event_id, fingerprint)
+            values (tenant, emit_event.dedupe_key, public_id, new_fingerprint) on conflict do nothing;
+        if not found then
+            select d.event_id, d.fingerprint into strict known from integration.event_dedupe d
+                where d.tenant_id = tenant and d.dedupe_key = emit_event.dedupe_key;
+            if known.fingerprint <> new_fingerprint then
+                raise exception 'invalid event: dedupe key % was used for another event, %', quote_literal(dedupe_key), known.event_id
+                    using errcode = '23505', hint = 'One key names one event; use another key for other content.';
+            end if;
+            return known.event_id;
+        end if;
+    end if;
+    insert into integration.event (id, nonce, tenant_id, type, subject, data)
+        values (new_id, new_nonce, tenant, type, subject, data);
+    if (select s.asleep from integration.dispatcher_sleep s) then
+        perform pg_notify('integration_events', '');
+    end if;
+    return public_id;
+end $$;
+
+COMMENT ON FUNCTION integration.emit_event(tenant text, type text, subject text, data jsonb, dedupe_key text) IS 'Emit one event in the caller''s transaction and return its public id; with a dedupe key, at most one event per key.';
+
+CREATE FUNCTION integration.emit_events(tenant text, types text[], subjects text[], data jsonb[]) RETURNS bigint
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    emitted bigint;
+    suspect record;
+begin
+    -- All at once, what is plainly right; one by one, with its own error, what may be wrong.
+    for suspect in
+        select e.* from unnest(types, subjects, emit_events.data) as e (type, subject, data)
+        left join integration.event_type t on t.type = e.type
+        where not coalesce(e.data ?& t.required_keys and jsonb_typeof(e.data) = 'object'
+            and pg_column_size(e.data) <= 65536 and length(e.subject) between 1 and 512, false)
+    loop
+        perform integration.check_event(tenant, suspect.type, suspect.subject, suspect.data, null);
+    end loop;
+    perform integration.check_event(tenant, types[1], subjects[1], emit_events.data[1], null) where cardinality(types) > 0;
+    insert into integration.event (tenant_id, type, subject, data)
+        select tenant, e.type, e.subject, e.data
+        from unnest(types, subjects, emit_events.data) as e (type, subject, data);
+    get diagnostics emitted = row_count;
+    if emitted > 0 and (select s.asleep from integration.dispatcher_sleep s) then
+        perform pg_notify('integration_events', '');
+    end if;
+    return emitted;
+end $$;
+
+COMMENT ON FUNCTION integration.emit_events(tenant text, types text[], subjects text[], data jsonb[]) IS 'Emit many events of one tenant, in the order given, in the caller''s transaction; all or none.';
+
+CREATE FUNCTION integration.maintain(event_days integer, attempt_days integer, dead_letter_days integer, ahead_days integer DEFAULT 7) RETURNS TABLE(action text, relation text)
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    today date := (now() at time zone 'UTC')::date;
+    dispatched pg_snapshot;
+    parent text;
+    candidate record;
+    low timestamptz;
+    high timestamptz;
+    needed boolean;
+    removed bigint;
+begin
+    perform set_config('lock_timeout', '2s', true);
+    foreach parent in array array['event', 'attempt'] loop
+        for offset_days in -1..ahead_days loop
+            if integration.create_partition(parent, today + offset_days) then
+                action := 'created'; relation := parent || to_char(today + offset_days, '_YYYYMMDD');
+                return next;
+            end if;
+        end loop;
+    end loop;
+    for candidate in select * from integration.partitions('attempt') p where p.day < today - attempt_days order by p.day loop
+        execute format('drop table integration.%I', candidate.partition);
+        action := 'dropped'; relation := candidate.partition;
+        return next;
+    end loop;
+    delete from integration.dead_letter where dead_at < now() - make_interval(days => dead_letter_days);
+    get diagnostics removed = row_count;
+    if removed > 0 then
+        action := 'deleted ' || removed; relation := 'dead_letter';
+        return next;
+    end if;
+    delete from integration.event_dedupe where at < now() - make_interval(days => event_days);
+    -- An event stays while anything unfinished refers to it, or while it waits for the dispatcher.
+    select c.lower into dispatched from integration.dispatch_cursor c;
+    for candidate in select * from integration.partitions('event') p where p.day < today - event_days order by p.day loop
+        low := candidate.day::timestamp at time zone 'UTC';
+        high := (candidate.day + 1)::timestamp at time zone 'UTC';
+        -- Through the parent: a partition itself shows nobody anything.
+        needed := exists (
+                select from integration.event e
+                where e.at >= low and e.at < high and e.xid >= pg_snapshot_xmin(dispatched)
+                  and not pg_visible_in_snapshot(e.xid, dispatched)
+            )
+            or exists (select from integration.dead_letter d where d.event_at >= low and d.event_at < high)
+            or exists (select from integration.job j where j.event_at >= low and j.event_at < high);
+        if needed then
+            action := 'kept, still needed'; relation := candidate.partition;
+        else
+            execute format('drop table integration.%I', candidate.partition);
+            action := 'dropped'; relation := candidate.partition;
+        end if;
+        return next;
+    end loop;
+end $$;
+
+COMMENT ON FUNCTION integration.maintain(event_days integer, attempt_days integer, dead_letter_days integer, ahead_days integer) IS 'Create the partitions of the coming days and drop what has outlived its retention; events that are still needed stay.';
+
+CREATE FUNCTION integration.partitions(parent text) RETURNS TABLE(partition text, day date)
+    LANGUAGE sql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $_$
+    select c.relname::text, to_date(right(c.relname, 8), 'YYYYMMDD')
+    from pg_inherits i join pg_class c on c.oid = i.inhrelid
+    where i.inhparent = ('integration.' || parent)::regclass and c.relname ~ '_[0-9]{8}$'
+$_$;
+
+CREATE TABLE integration.attempt (
+    at timestamp with time zone NOT NULL,
+    event_id bigint NOT NULL,
+    job_id bigint NOT NULL,
+    tenant_id text NOT NULL,
+    connection_id integer NOT NULL,
+    route_id integer NOT NULL,
+    number smallint NOT NULL,
+    outcome text NOT NULL,
+    status_code smallint,
+    duration_ms real NOT NULL,
+    worker bigint NOT NULL,
+    detail text
+)
+PARTITION BY RANGE (at);
+
+ALTER TABLE ONLY integration.attempt FORCE ROW LEVEL SECURITY;
+
+COMMENT ON TABLE integration.attempt IS 'Every try of every job; append-only, one partition a day.';
+
+CREATE TABLE integration.attempt_default (
+    at timestamp with time zone CONSTRAINT attempt_at_not_null NOT NULL,
+    event_id bigint CONSTRAINT attempt_event_id_not_null NOT NULL,
+    job_id bigint CONSTRAINT attempt_job_id_not_null NOT NULL,
+    tenant_id text CONSTRAINT attempt_tenant_id_not_null NOT NULL,
+    connection_id integer CONSTRAINT attempt_connection_id_not_null NOT NULL,
+    route_id integer CONSTRAINT attempt_route_id_not_null NOT NULL,
+    number smallint CONSTRAINT attempt_number_not_null NOT NULL,
+    outcome text CONSTRAINT attempt_outcome_not_null NOT NULL,
+    status_code smallint,
+    duration_ms real CONSTRAINT attempt_duration_ms_not_null NOT NULL,
+    worker bigint CONSTRAINT attempt_worker_not_null NOT NULL,
+    detail text
+);
+
+ALTER TABLE ONLY integration.attempt_default FORCE ROW LEVEL SECURITY;
+
+CREATE TABLE integration.connection (
+    id integer NOT NULL,
+    uid uuid NOT NULL,
+    tenant_id text NOT NULL,
+    namespace text NOT NULL,
+    name text NOT NULL,
+    provider text NOT NULL,
+    generation bigint DEFAULT 1 NOT NULL,
+    spec jsonb NOT NULL
+);
+
+ALTER TABLE ONLY integration.connection FORCE ROW LEVEL SECURITY;
+
+COMMENT ON TABLE integration.connection IS 'One tenant''s link to one partner account. The spec holds references to Secrets, never values.';
+
+ALTER TABLE integration.connection ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME integration.connection_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
+CREATE TABLE integration.dead_letter (
+    job_id bigint NOT NULL,
+    tenant_id text NOT NULL,
+    connection_id integer NOT NULL,
+    route_id integer NOT NULL,
+    event_id bigint NOT NULL,
+    event_at timestamp with time zone NOT NULL,
+    subject bigint,
+    attempts smallint NOT NULL,
+    reason text NOT NULL,
+    detail text DEFAULT ''::text NOT NULL,
+    dead_at timestamp with time zone DEFAULT now() NOT NULL
+);
+
+ALTER TABLE ONLY integration.dead_letter FORCE ROW LEVEL SECURITY;
+
+COMMENT ON TABLE integration.dead_letter IS 'Jobs that will not be tried again by themselves, with the reason.';
+
+CREATE TABLE integration.dispatch_cursor (
+    only_row boolean DEFAULT true NOT NULL,
+    lower pg_snapshot NOT NULL,
+    upper pg_snapshot,
+    last_event_id bigint DEFAULT 0 NOT NULL,
+    revision bigint DEFAULT 0 NOT NULL,
+    system_identifier bigint NOT NULL,
+    CONSTRAINT dispatch_cursor_only_row_check CHECK (only_row)
+);
+
+COMMENT ON TABLE integration.dispatch_cursor IS 'What is dispatched: every event visible in `lower`; of those between `lower` and `upper`, the ones up to last_event_id.';
+
+COMMENT ON COLUMN integration.dispatch_cursor.revision IS 'Compare-and-swap between dispatchers: of two that read the same events, one moves the cursor, the other starts anew.';
+
+COMMENT ON COLUMN integration.dispatch_cursor.system_identifier IS 'The cluster whose transaction numbers these are; another one means a restored dump.';
+
+CREATE TABLE integration.dispatcher_sleep (
+    only_row boolean DEFAULT true NOT NULL,
+    asleep boolean NOT NULL,
+    CONSTRAINT dispatcher_sleep_only_row_check CHECK (only_row)
+);
+
+COMMENT ON TABLE integration.dispatcher_sleep IS 'emit_event notifies only while this says asleep: the commit of a notifying transaction takes a database-wide lock.';
+
+CREATE SEQUENCE integration.event_id
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1;
+
+CREATE TABLE integration.event (
+    id bigint DEFAULT nextval('integration.event_id'::regclass) NOT NULL,
+    at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    xid xid8 DEFAULT pg_current_xact_id() NOT NULL,
+    nonce integer DEFAULT (((random() * ('4294967295'::bigint)::double precision) - ('2147483648'::bigint)::double precision))::integer NOT NULL,
+    tenant_id text NOT NULL,
+    type text NOT NULL,
+    subject text NOT NULL,
+    data jsonb NOT NULL
+)
+PARTITION BY RANGE (at);
+
+ALTER TABLE ONLY integration.event FORCE ROW LEVEL SECURITY;
+
+COMMENT ON TABLE integration.event IS 'Immutable facts, written in the producer''s own transaction; one partition a day.';
+
+COMMENT ON COLUMN integration.event.id IS 'Taken inside the producer''s transaction: per subject in commit order wherever producers lock what they change.';
+
+COMMENT ON COLUMN integration.event.xid IS 'The emitting transaction. Dispatch reads the events whose transaction became visible between two snapshots.';
+
+COMMENT ON COLUMN integration.event.nonce IS 'Random part of the public id, so that a restored database repeats none.';
+
+CREATE TABLE integration.event_dedupe (
+    tenant_id text NOT NULL,
+    dedupe_key text NOT NULL,
+    event_id text NOT NULL,
+    fingerprint bigint NOT NULL,
+    at timestamp with time zone DEFAULT now() NOT NULL
+);
+
+ALTER TABLE ONLY integration.event_dedupe FORCE ROW LEVEL SECURITY;
+
+COMMENT ON TABLE integration.event_dedupe IS 'Keys under which producers have emitted, kept as long as events are.';
+
+CREATE TABLE integration.event_default (
+    id bigint DEFAULT nextval('integration.event_id'::regclass) CONSTRAINT event_id_not_null NOT NULL,
+    at timestamp with time zone DEFAULT clock_timestamp() CONSTRAINT event_at_not_null NOT NULL,
+    xid xid8 DEFAULT pg_current_xact_id() CONSTRAINT event_xid_not_null NOT NULL,
+    nonce integer DEFAULT (((random() * ('4294967295'::bigint)::double precision) - ('2147483648'::bigint)::double precision))::integer CONSTRAINT event_nonce_not_null NOT NULL,
+    tenant_id text CONSTRAINT event_tenant_id_not_null NOT NULL,
+    type text CONSTRAINT event_type_not_null NOT NULL,
+    subject text CONSTRAINT event_subject_not_null NOT NULL,
+    data jsonb CONSTRAINT event_data_not_null NOT NULL
+);
+
+ALTER TABLE ONLY integration.event_default FORCE ROW LEVEL SECURITY;
+
+CREATE TABLE integration.event_type (
+    type text NOT NULL,
+    version integer NOT NULL,
+    required_keys text[] NOT NULL,
+    CONSTRAINT event_type_version_check CHECK ((version >= 1))
+);
+
+COMMENT ON TABLE integration.event_type IS 'Canonical event types, loaded from the contracts by the migration program.';
+
+CREATE TABLE integration.job (
+    pool_id integer NOT NULL,
+    id bigint NOT NULL,
+    connection_id integer NOT NULL,
+    route_id integer NOT NULL,
+    event_id bigint NOT NULL,
+    event_at timestamp with time zone NOT NULL,
+    subject bigint,
+    state smallint DEFAULT 0 NOT NULL,
+    attempts smallint DEFAULT 0 NOT NULL,
+    run_at timestamp with time zone,
+    CONSTRAINT job_attempts_check CHECK ((attempts >= 0)),
+    CONSTRAINT job_check CHECK (((state = 1) = (run_at IS NOT NULL))),
+    CONSTRAINT job_state_check CHECK ((state = ANY (ARRAY[0, 1, 2])))
+)
+WITH (fillfactor='90', autovacuum_vacuum_scale_factor='0.02', autovacuum_vacuum_threshold='5000', autovacuum_vacuum_cost_delay='0');
+
+ALTER TABLE ONLY integration.job FORCE ROW LEVEL SECURITY;
+
+COMMENT ON TABLE integration.job IS 'One event for one connection, until it is delivered or dead-lettered. (connection, event, route) is its identity.';
+
+COMMENT ON COLUMN integration.job.subject IS 'Hash of the event''s subject where the route keeps order; null where it does not.';
+
+COMMENT ON COLUMN integration.job.state IS '0 ready; 1 deferred until run_at; 2 held behind an earlier job of its subject.';
+
+CREATE SEQUENCE integration.job_id
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1;
+
+CREATE TABLE integration.lane (
+    connection_id integer NOT NULL,
+    tenant_id text NOT NULL,
+    pool_id integer NOT NULL,
+    owner bigint,
+    revision bigint DEFAULT 0 NOT NULL,
+    state text DEFAULT 'Open'::text NOT NULL,
+    suspended boolean DEFAULT false NOT NULL,
+    consecutive_failures integer DEFAULT 0 NOT NULL,
+    quarantined_at timestamp with time zone,
+    quarantine_reason text,
+    probes integer DEFAULT 0 NOT NULL,
+    probe_at timestamp with time zone,
+    paused_until timestamp with time zone,
+    tokens double precision,
+    tokens_at timestamp with time zone,
+    CONSTRAINT lane_check CHECK (((state = 'Quarantined'::text) = (quarantined_at IS NOT NULL))),
+    CONSTRAINT lane_check1 CHECK (((state = 'Quarantined'::text) = (quarantine_reason IS NOT NULL))),
+    CONSTRAINT lane_check2 CHECK (((state = 'Quarantined'::text) OR (probe_at IS NULL))),
+    CONSTRAINT lane_consecutive_failures_check CHECK ((consecutive_failures >= 0)),
+    CONSTRAINT lane_probes_check CHECK ((probes >= 0)),
+    CONSTRAINT lane_state_check CHECK ((state = ANY (ARRAY['Open'::text, 'Quarantined'::text])))
+)
+WITH (fillfactor='50', autovacuum_vacuum_scale_factor='0', autovacuum_vacuum_threshold='500');
+
+ALTER TABLE ONLY integration.lane FORCE ROW LEVEL SECURITY;
+
+COMMENT ON TABLE integration.lane IS 'The runtime row of a connection. One worker session owns it at a time, so throttle and order are exact in its memory.';
+
+COMMENT ON COLUMN integration.lane.owner IS 'A worker_session; a lane changes hands only by release or by the session''s death.';
+
+COMMENT ON COLUMN integration.lane.revision IS 'Compare-and-swap between the owner and whoever publishes or releases.';
+
+COMMENT ON COLUMN integration.lane.probe_at IS 'When one job tries whether the partner is back; null: only a person or a new spec releases.';
+
+COMMENT ON COLUMN integration.lane.paused_until IS 'The partner asked for silence until then.';
+
+COMMENT ON COLUMN integration.lane.tokens IS 'Left in the bucket when the last owner gave the lane back; null while an owner has them.';
+
+CREATE TABLE integration.pool (
+    id integer NOT NULL,
+    name text NOT NULL,
+    role name NOT NULL
+);
+
+ALTER TABLE ONLY integration.pool FORCE ROW LEVEL SECURITY;
+
+COMMENT ON TABLE integration.pool IS 'The unit of isolation: the workers of one Deployment and their database role.';
+
+ALTER TABLE integration.pool ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME integration.pool_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
+CREATE TABLE integration.route (
+    id integer NOT NULL,
+    connection_id integer NOT NULL,
+    tenant_id text NOT NULL,
+    name text NOT NULL,
+    events text[] NOT NULL,
+    filter text,
+    ordered boolean NOT NULL,
+    active boolean DEFAULT true NOT NULL
+);
+
+ALTER TABLE ONLY integration.route FORCE ROW LEVEL SECURITY;
+
+COMMENT ON COLUMN integration.route.active IS 'A route that left the spec stays as a name for the jobs and attempts it made.';
+
+ALTER TABLE integration.route ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME integration.route_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
+CREATE TABLE integration.routing (
+    only_row boolean DEFAULT true NOT NULL,
+    epoch bigint DEFAULT 0 NOT NULL,
+    CONSTRAINT routing_only_row_check CHECK (only_row)
+);
+
+COMMENT ON TABLE integration.routing IS 'Counts publications: who holds an older epoch reads connections and routes again.';
+
+CREATE TABLE integration.schema_version (
+    version_num character varying(32) NOT NULL
+);
+
+CREATE TABLE integration.tenant_role (
+    role name NOT NULL,
+    tenant_id text NOT NULL
+);
+
+ALTER TABLE ONLY integration.tenant_role FORCE ROW LEVEL SECURITY;
+
+COMMENT ON TABLE integration.tenant_role IS 'Whose events a pool''s role may read.';
+
+CREATE TABLE integration.worker_session (
+    id bigint NOT NULL,
+    pool_id integer NOT NULL,
+    name text NOT NULL,
+    lease_until timestamp with time zone NOT NULL
+)
+WITH (fillfactor='50');
+
+ALTER TABLE ONLY integration.worker_session FORCE ROW LEVEL SECURITY;
+
+COMMENT ON TABLE integration.worker_session IS 'The fence: whatever a worker writes locks its own row here first; a lost lease is a deleted row.';
+
+ALTER TABLE integration.worker_session ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME integration.worker_session_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
+ALTER TABLE ONLY integration.attempt ATTACH PARTITION integration.attempt_default DEFAULT;
+
+ALTER TABLE ONLY integration.event ATTACH PARTITION integration.event_default DEFAULT;
+
+ALTER TABLE ONLY integration.connection
+    ADD CONSTRAINT connection_namespace_name_key UNIQUE (namespace, name);
+
+ALTER TABLE ONLY integration.connection
+    ADD CONSTRAINT connection_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY integration.connection
+    ADD CONSTRAINT connection_uid_key UNIQUE (uid);
+
+ALTER TABLE ONLY integration.dead_letter
+    ADD CONSTRAINT dead_letter_pkey PRIMARY KEY (job_id);
+
+ALTER TABLE ONLY integration.dispatch_cursor
+    ADD CONSTRAINT dispatch_cursor_pkey PRIMARY KEY (only_row);
+
+ALTER TABLE ONLY integration.dispatcher_sleep
+    ADD CONSTRAINT dispatcher_sleep_pkey PRIMARY KEY (only_row);
+
+ALTER TABLE ONLY integration.event
+    ADD CONSTRAINT event_pkey PRIMARY KEY (id, at);
+
+ALTER TABLE ONLY integration.event_dedupe
+    ADD CONSTRAINT event_dedupe_pkey PRIMARY KEY (tenant_id, dedupe_key);
+
+ALTER TABLE ONLY integration.event_default
+    ADD CONSTRAINT event_default_pkey PRIMARY KEY (id, at);
+
+ALTER TABLE ONLY integration.event_type
+    ADD CONSTRAINT event_type_pkey PRIMARY KEY (type);
+
+ALTER TABLE ONLY integration.job
+    ADD CONSTRAINT job_pkey PRIMARY KEY (pool_id, id);
+
+ALTER TABLE ONLY integration.lane
+    ADD CONSTRAINT lane_pkey PRIMARY KEY (connection_id);
+
+ALTER TABLE ONLY integration.pool
+    ADD CONSTRAINT pool_name_key UNIQUE (name);
+
+ALTER TABLE ONLY integration.pool
+    ADD CONSTRAINT pool_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY integration.pool
+    ADD CONSTRAINT pool_role_key UNIQUE (role);
+
+ALTER TABLE ONLY integration.route
+    ADD CONSTRAINT route_connection_id_name_key UNIQUE (connection_id, name);
+
+ALTER TABLE ONLY integration.route
+    ADD CONSTRAINT route_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY integration.routing
+    ADD CONSTRAINT routing_pkey PRIMARY KEY (only_row);
+
+ALTER TABLE ONLY integration.schema_version
+    ADD CONSTRAINT schema_version_pkc PRIMARY KEY (version_num);
+
+ALTER TABLE ONLY integration.tenant_role
+    ADD CONSTRAINT tenant_role_pkey PRIMARY KEY (role, tenant_id);
+
+ALTER TABLE ONLY integration.worker_session
+    ADD CONSTRAINT worker_session_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY integration.worker_session
+    ADD CONSTRAINT worker_session_pool_id_name_key UNIQUE (pool_id, name);
+
+CREATE INDEX attempt_event ON ONLY integration.attempt USING btree (event_id);
+
+CREATE INDEX attempt_default_event_id_idx ON integration.attempt_default USING btree (event_id);
+
+CREATE INDEX dead_letter_connection ON integration.dead_letter USING btree (connection_id, job_id);
+
+CREATE INDEX dead_letter_event ON integration.dead_letter USING btree (event_id);
+
+CREATE INDEX event_xid ON ONLY integration.event USING btree (xid);
+
+CREATE INDEX event_dedupe_at ON integration.event_dedupe USING btree (at);
+
+CREATE INDEX event_default_xid_idx ON integration.event_default USING btree (xid);
+
+CREATE INDEX job_deferred ON integration.job USING btree (connection_id, run_at, id) WHERE (state = 1);
+
+CREATE INDEX job_held ON integration.job USING btree (connection_id, subject, id) WHERE (state = 2);
+
+CREATE INDEX job_ready ON integration.job USING btree (connection_id, id) WHERE (state = 0);
+
+CREATE INDEX lane_owner ON integration.lane USING btree (owner);
+
+CREATE INDEX lane_pool ON integration.lane USING btree (pool_id);
+
+ALTER INDEX integration.attempt_event ATTACH PARTITION integration.attempt_default_event_id_idx;
+
+ALTER INDEX integration.event_pkey ATTACH PARTITION integration.event_default_pkey;
+
+ALTER INDEX integration.event_xid ATTACH PARTITION integration.event_default_xid_idx;
+
+ALTER TABLE ONLY integration.lane
+    ADD CONSTRAINT lane_connection_id_fkey FOREIGN KEY (connection_id) REFERENCES integration.connection(id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY integration.lane
+    ADD CONSTRAINT lane_owner_fkey FOREIGN KEY (owner) REFERENCES integration.worker_session(id) ON DELETE SET NULL;
+
+ALTER TABLE ONLY integration.lane
+    ADD CONSTRAINT lane_pool_id_fkey FOREIGN KEY (pool_id) REFERENCES integration.pool(id);
+
+ALTER TABLE ONLY integration.route
+    ADD CONSTRAINT route_connection_id_fkey FOREIGN KEY (connection_id) REFERENCES integration.connection(id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY integration.worker_session
+    ADD CONSTRAINT worker_session_pool_id_fkey FOREIGN KEY (pool_id) REFERENCES integration.pool(id);
+
+ALTER TABLE integration.attempt ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE integration.attempt_default ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE integration.connection ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE integration.dead_letter ENABLE ROW LEVEL SECURITY;
+
+CREATE POLICY dispatcher ON integration.connection FOR SELECT TO integration_dispatcher USING (true);
+
+CREATE POLICY dispatcher ON integration.dead_letter FOR INSERT TO integration_dispatcher WITH CHECK (true);
+
+CREATE POLICY dispatcher ON integration.event FOR SELECT TO integration_dispatcher USING (true);
+
+CREATE POLICY dispatcher ON integration.job FOR INSERT TO integration_dispatcher WITH CHECK (true);
+
+CREATE POLICY dispatcher ON integration.lane FOR SELECT TO integration_dispatcher USING (true);
+
+CREATE POLICY dispatcher ON integration.pool FOR SELECT TO integration_dispatcher USING (true);
+
+CREATE POLICY dispatcher ON integration.route FOR SELECT TO integration_dispatcher USING (true);
+
+CREATE POLICY dispatcher_reads ON integration.dead_letter FOR SELECT TO integration_dispatcher USING (true);
+
+CREATE POLICY dispatcher_reads ON integration.job FOR SELECT TO integration_dispatcher USING (true);
+
+CREATE POLICY emitter ON integration.event FOR INSERT TO integration_emitter WITH CHECK (true);
+
+CREATE POLICY emitter ON integration.event_dedupe FOR INSERT TO integration_emitter WITH CHECK (true);
+
+CREATE POLICY emitter_reads ON integration.event_dedupe FOR SELECT TO integration_emitter USING (true);
+
+ALTER TABLE integration.event ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE integration.event_dedupe ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE integration.event_default ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE integration.job ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE integration.lane ENABLE ROW LEVEL SECURITY;
+
+CREATE POLICY operator ON integration.connection TO integration_operator USING (true);
+
+CREATE POLICY operator ON integration.job FOR SELECT TO integration_operator USING (true);
+
+CREATE POLICY operator ON integration.lane TO integration_operator USING (true);
+
+CREATE POLICY operator ON integration.pool TO integration_operator USING (true);
+
+CREATE POLICY operator ON integration.route TO integration_operator USING (true);
+
+CREATE POLICY operator ON integration.tenant_role TO integration_operator USING (true);
+
+CREATE POLICY operator_deletes ON integration.job FOR DELETE TO integration_operator USING (true);
+
+CREATE POLICY owner ON integration.attempt TO schema_owner USING (true);
+
+CREATE POLICY owner ON integration.attempt_default TO schema_owner USING (true);
+
+CREATE POLICY owner ON integration.dead_letter TO schema_owner USING (true);
+
+CREATE POLICY owner ON integration.event TO schema_owner USING (true);
+
+CREATE POLICY owner ON integration.event_dedupe TO schema_owner USING (true);
+
+CREATE POLICY owner ON integration.event_default TO schema_owner USING (true);
+
+CREATE POLICY owner ON integration.job TO schema_owner USING (true);
+
+ALTER TABLE integration.pool ENABLE ROW LEVEL SECURITY;
+
+CREATE POLICY reader ON integration.attempt FOR SELECT TO integration_reader USING (true);
+
+CREATE POLICY reader ON integration.connection FOR SELECT TO integration_reader USING (true);
+
+CREATE POLICY reader ON integration.dead_letter FOR SELECT TO integration_reader USING (true);
+
+CREATE POLICY reader ON integration.event FOR SELECT TO integration_reader USING (true);
+
+CREATE POLICY reader ON integration.job FOR SELECT TO integration_reader USING (true);
+
+CREATE POLICY reader ON integration.lane FOR SELECT TO integration_reader USING (true);
+
+CREATE POLICY reader ON integration.pool FOR SELECT TO integration_reader USING (true);
+
+CREATE POLICY reader ON integration.route FOR SELECT TO integration_reader USING (true);
+
+CREATE POLICY reader ON integration.tenant_role FOR SELECT TO integration_reader USING (true);
+
+CREATE POLICY reader ON integration.worker_session FOR SELECT TO integration_reader USING (true);
+
+ALTER TABLE integration.route ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE integration.tenant_role ENABLE ROW LEVEL SECURITY;
+
+CREATE POLICY worker ON integration.attempt FOR INSERT TO integration_worker WITH CHECK ((tenant_id IN ( SELECT t.tenant_id
+   FROM integration.tenant_role t
+  WHERE (t.role = CURRENT_USER))));
+
+CREATE POLICY worker ON integration.connection FOR SELECT TO integration_worker USING ((id IN ( SELECT l.connection_id
+   FROM integration.lane l)));
+
+CREATE POLICY worker ON integration.dead_letter FOR INSERT TO integration_worker WITH CHECK ((tenant_id IN ( SELECT t.tenant_id
+   FROM integration.tenant_role t
+  WHERE (t.role = CURRENT_USER))));
+
+CREATE POLICY worker ON integration.event FOR SELECT TO integration_worker USING ((tenant_id IN ( SELECT t.tenant_id
+   FROM integration.tenant_role t
+  WHERE (t.role = CURRENT_USER))));
+
+CREATE POLICY worker ON integration.job TO integration_worker USING (((pool_id = ANY (ARRAY( SELECT p.id
+   FROM integration.pool p
+  WHERE (p.role = CURRENT_USER)))) IS TRUE));
+
+CREATE POLICY worker ON integration.lane TO integration_worker USING ((pool_id = ANY (ARRAY( SELECT p.id
+   FROM integration.pool p
+  WHERE (p.role = CURRENT_USER)))));
+
+CREATE POLICY worker ON integration.pool FOR SELECT TO integration_worker USING ((role = CURRENT_USER));
+
+CREATE POLICY worker ON integration.route FOR SELECT TO integration_worker USING ((connection_id IN ( SELECT l.connection_id
+   FROM integration.lane l)));
+
+CREATE POLICY worker ON integration.tenant_role FOR SELECT TO integration_worker USING ((role = CURRENT_USER));
+
+CREATE POLICY worker ON integration.worker_session TO integration_worker USING ((pool_id = ANY (ARRAY( SELECT p.id
+   FROM integration.pool p
+  WHERE (p.role = CURRENT_USER)))));
+
+ALTER TABLE integration.worker_session ENABLE ROW LEVEL SECURITY;
+
+GRANT USAGE ON SCHEMA integration TO integration_emitter;
+GRANT USAGE ON SCHEMA integration TO integration_producer;
+GRANT USAGE ON SCHEMA integration TO integration_dispatcher;
+GRANT USAGE ON SCHEMA integration TO integration_worker;
+GRANT USAGE ON SCHEMA integration TO integration_operator;
+GRANT USAGE ON SCHEMA integration TO integration_reader;
+
+REVOKE ALL ON FUNCTION integration.check_event(tenant text, type text, subject text, data jsonb, dedupe_key text) FROM PUBLIC;
+GRANT ALL ON FUNCTION integration.check_event(tenant text, type text, subject text, data jsonb, dedupe_key text) TO integration_emitter;
+
+REVOKE ALL ON FUNCTION integration.create_partition(parent text, day date) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION integration.emit_event(tenant text, type text, subject text, data jsonb, dedupe_key text) FROM PUBLIC;
+GRANT ALL ON FUNCTION integration.emit_event(tenant text, type text, subject text, data jsonb, dedupe_key text) TO integration_producer;
+
+REVOKE ALL ON FUNCTION integration.emit_events(tenant text, types text[], subjects text[], data jsonb[]) FROM PUBLIC;
+GRANT ALL ON FUNCTION integration.emit_events(tenant text, types text[], subjects text[], data jsonb[]) TO integration_producer;
+
+REVOKE ALL ON FUNCTION integration.maintain(event_days integer, attempt_days integer, dead_letter_days integer, ahead_days integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION integration.maintain(event_days integer, attempt_days integer, dead_letter_days integer, ahead_days integer) TO integration_dispatcher;
+
+REVOKE ALL ON FUNCTION integration.partitions(parent text) FROM PUBLIC;
+
+GRANT SELECT ON TABLE integration.attempt TO integration_reader;
+GRANT INSERT ON TABLE integration.attempt TO integration_worker;
+
+GRANT SELECT ON TABLE integration.connection TO integration_reader;
+GRANT SELECT ON TABLE integration.connection TO integration_dispatcher;
+GRANT SELECT ON TABLE integration.connection TO integration_worker;
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE integration.connection TO integration_operator;
+
+GRANT SELECT ON TABLE integration.dead_letter TO integration_reader;
+GRANT SELECT,INSERT ON TABLE integration.dead_letter TO integration_dispatcher;
+GRANT INSERT ON TABLE integration.dead_letter TO integration_worker;
+
+GRANT SELECT ON TABLE integration.dispatch_cursor TO integration_reader;
+GRANT SELECT,UPDATE ON TABLE integration.dispatch_cursor TO integration_dispatcher;
+GRANT SELECT ON TABLE integration.dispatch_cursor TO integration_worker;
+
+GRANT SELECT ON TABLE integration.dispatcher_sleep TO integration_emitter;
+GRANT SELECT,UPDATE ON TABLE integration.dispatcher_sleep TO integration_dispatcher;
+
+GRANT USAGE ON SEQUENCE integration.event_id TO integration_emitter;
+
+GRANT SELECT ON TABLE integration.event TO integration_reader;
+GRANT INSERT ON TABLE integration.event TO integration_emitter;
+GRANT SELECT ON TABLE integration.event TO integration_dispatcher;
+GRANT SELECT ON TABLE integration.event TO integration_worker;
+
+GRANT SELECT,INSERT ON TABLE integration.event_dedupe TO integration_emitter;
+
+GRANT SELECT ON TABLE integration.event_type TO integration_reader;
+GRANT SELECT ON TABLE integration.event_type TO integration_emitter;
+
+GRANT SELECT ON TABLE integration.job TO integration_reader;
+GRANT SELECT,INSERT ON TABLE integration.job TO integration_dispatcher;
+GRANT SELECT,DELETE ON TABLE integration.job TO integration_worker;
+GRANT SELECT,DELETE ON TABLE integration.job TO integration_operator;
+
+GRANT UPDATE(state) ON TABLE integration.job TO integration_worker;
+
+GRANT UPDATE(attempts) ON TABLE integration.job TO integration_worker;
+
+GRANT UPDATE(run_at) ON TABLE integration.job TO integration_worker;
+
+GRANT USAGE ON SEQUENCE integration.job_id TO integration_dispatcher;
+
+GRANT SELECT ON TABLE integration.lane TO integration_reader;
+GRANT SELECT ON TABLE integration.lane TO integration_dispatcher;
+GRANT SELECT ON TABLE integration.lane TO integration_worker;
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE integration.lane TO integration_operator;
+
+GRANT UPDATE(owner) ON TABLE integration.lane TO integration_worker;
+
+GRANT UPDATE(revision) ON TABLE integration.lane TO integration_worker;
+
+GRANT UPDATE(state) ON TABLE integration.lane TO integration_worker;
+
+GRANT UPDATE(consecutive_failures) ON TABLE integration.lane TO integration_worker;
+
+GRANT UPDATE(quarantined_at) ON TABLE integration.lane TO integration_worker;
+
+GRANT UPDATE(quarantine_reason) ON TABLE integration.lane TO integration_worker;
+
+GRANT UPDATE(probes) ON TABLE integration.lane TO integration_worker;
+
+GRANT UPDATE(probe_at) ON TABLE integration.lane TO integration_worker;
+
+GRANT UPDATE(paused_until) ON TABLE integration.lane TO integration_worker;
+
+GRANT UPDATE(tokens) ON TABLE integration.lane TO integration_worker;
+
+GRANT UPDATE(tokens_at) ON TABLE integration.lane TO integration_worker;
+
+GRANT SELECT ON TABLE integration.pool TO integration_reader;
+GRANT SELECT ON TABLE integration.pool TO integration_dispatcher;
+GRANT SELECT ON TABLE integration.pool TO integration_worker;
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE integration.pool TO integration_operator;
+
+GRANT SELECT ON TABLE integration.route TO integration_reader;
+GRANT SELECT ON TABLE integration.route TO integration_dispatcher;
+GRANT SELECT ON TABLE integration.route TO integration_worker;
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE integration.route TO integration_operator;
+
+GRANT SELECT ON TABLE integration.routing TO integration_reader;
+GRANT SELECT ON TABLE integration.routing TO integration_dispatcher;
+GRANT SELECT ON TABLE integration.routing TO integration_worker;
+GRANT SELECT,UPDATE ON TABLE integration.routing TO integration_operator;
+
+GRANT SELECT ON TABLE integration.tenant_role TO integration_reader;
+GRANT SELECT ON TABLE integration.tenant_role TO integration_worker;
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE integration.tenant_role TO integration_operator;
+
+GRANT SELECT ON TABLE integration.worker_session TO integration_reader;
+GRANT SELECT,INSERT,DELETE ON TABLE integration.worker_session TO integration_worker;
+
+GRANT UPDATE(lease_until) ON TABLE integration.worker_session TO integration_worker;
