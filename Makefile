@@ -13,7 +13,7 @@ BIN := .venv/bin
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup check test demo bench format clean
+.PHONY: help setup check test survival demo bench format clean
 
 # Logs are read in files more often than on screens.
 export NO_COLOR := 1
@@ -45,6 +45,11 @@ test: check ## Check, then run every test
 # Standard output is the demo's own: with --json it is read by programs.
 demo: $(READY) ## Run the whole layer on this machine against simulated partners
 	@$(BIN)/integrations local --demo examples/local $(ARGS)
+
+# 3,000 events and four seeds a weather run in `make test`.
+survival: $(READY) ## Prove at length that nothing is lost: 20,000 events, 40 simulated seeds
+	SURVIVAL_EVENTS=20000 $(BIN)/python -m pytest tests/acceptance/survival -o log_cli=true --log-cli-level=INFO
+	SIMULATION_SEEDS=40 $(BIN)/python -m pytest -n $(WORKERS) tests/unit/delivery/test_simulated_workers.py
 
 bench: $(READY) ## Measure it
 	$(BIN)/python -m benchmarks $(ARGS)

@@ -30,6 +30,8 @@ class Delivery(NamedTuple):
 
     `message_id` is the idempotency key, equal in every attempt and every replay of the same delivery.
     `data` is the event's JSON object, UTF-8, exactly as it was dispatched. `attempt` counts from 1.
+    `sent_at` is now, in seconds since 1970 by the database's clock: a worker's own may be wrong, and partners refuse
+    signatures that are minutes off.
     """
 
     message_id: MessageId
@@ -41,6 +43,7 @@ class Delivery(NamedTuple):
     data: bytes
     route: str
     attempt: int
+    sent_at: float
 
 
 class Connector(Protocol):

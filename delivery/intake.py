@@ -6,8 +6,10 @@ nothing by following the tail from then on, and held jobs are written down befor
 """
 
 import asyncio
+import math
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from itertools import islice
 
 from contracts.ids import EventId, JobId
@@ -119,15 +121,16 @@ class Intake:
         limit = max(10, min(WINDOW // 2, JOBS_AT_ONCE // len(wanting)))
         for lane in wanting:
             lane.window = max(20, min(WINDOW, MEMORY_JOBS // (len(self._desk.hungry) + len(wanting))))
-        jobs = await lane_jobs(database, [(lane.id, lane.cursor) for lane in wanting], limit=limit)
-        found = _by_lane(jobs)
-        for lane in wanting:
-            mine = found.get(lane.id, [])
-            if len(mine) < limit:
-                lane.backlogged = False
-            for job in mine:
-                self._note(lane, lane.feed(job))
-            self._review(lane)
+        with _being_read(wanting):
+            jobs = await lane_jobs(database, [(lane.id, lane.cursor) for lane in wanting], limit=limit)
+            found = _by_lane(jobs)
+            for lane in wanting:
+                mine = found.get(lane.id, [])
+                if len(mine) < limit:
+                    lane.backlogged = False
+                for job in mine:
+                    self._note(lane, lane.feed(job))
+                self._review(lane)
 
     async def _read_due(self, database: Database) -> None:
         lanes = _take(self._desk.due)
@@ -138,20 +141,32 @@ class Intake:
             self._desk.set_alarm(lane, now + POLL_SECONDS)
         if not ready:
             return
+        for lane in ready:
+            lane.next_due = None  # what is deferred from now on sets it again, and must not be forgotten below
+        try:
+            await self._read_due_of(database, ready)
+        except DatabaseUnreachableError:
+            for lane in ready:
+                lane.next_due = now
+            raise
+
+    async def _read_due_of(self, database: Database, ready: list[Lane]) -> None:
         # In this order: what falls due between the two statements is then seen by both instead of by neither.
         following = await next_due(database, [lane.id for lane in ready])
-        jobs = await due_jobs(database, [lane.id for lane in ready], limit=WINDOW)
-        found = _by_lane(jobs)
-        now = time.monotonic()
-        for lane in ready:
-            mine = found.get(lane.id, [])
-            for job in mine:
-                self._note(lane, lane.feed_due(job))
-            seconds = POLL_SECONDS if len(mine) == WINDOW else following.get(lane.id)
-            lane.next_due = None if seconds is None else now + seconds
-            if lane.next_due is not None:
-                self._desk.set_alarm(lane, lane.next_due)
-            self._review(lane)
+        with _being_read(ready):
+            jobs = await due_jobs(database, [lane.id for lane in ready], limit=WINDOW)
+            found = _by_lane(jobs)
+            now = time.monotonic()
+            for lane in ready:
+                mine = found.get(lane.id, [])
+                for job in mine:
+                    self._note(lane, lane.feed_due(job))
+                seconds = POLL_SECONDS if len(mine) == WINDOW else following.get(lane.id)
+                if seconds is not None:
+                    lane.next_due = min(now + seconds, lane.next_due or math.inf)
+                if lane.next_due is not None:
+                    self._desk.set_alarm(lane, lane.next_due)
+                self._review(lane)
 
     async def _read_held(self, database: Database) -> None:
         lanes = _take(self._desk.unblocked)
@@ -163,17 +178,18 @@ class Intake:
         keys = [(lane.id, subject) for lane in ready for subject in lane.held_wanted][:LANES_AT_ONCE]
         if not keys:
             return
-        jobs = await held_jobs(database, keys, limit=BEHIND_LIMIT)
-        found: dict[tuple[int, int | None], list[Job]] = {}
-        for job in jobs:
-            found.setdefault((job.connection, job.subject), []).append(job)
-        for connection, subject in keys:
-            lane = self._desk.lanes[connection]
-            mine = found.get((connection, subject), [])
-            for entry in lane.feed_held(subject, mine, all_of_them=len(mine) < BEHIND_LIMIT):
-                self._note(lane, entry)
-        for lane in lanes:
-            self._review(lane)
+        with _being_read(lanes):
+            jobs = await held_jobs(database, keys, limit=BEHIND_LIMIT)
+            found: dict[tuple[int, int | None], list[Job]] = {}
+            for job in jobs:
+                found.setdefault((job.connection, job.subject), []).append(job)
+            for connection, subject in keys:
+                lane = self._desk.lanes[connection]
+                mine = found.get((connection, subject), [])
+                for entry in lane.feed_held(subject, mine, all_of_them=len(mine) < BEHIND_LIMIT):
+                    self._note(lane, entry)
+            for lane in lanes:
+                self._review(lane)
 
     async def _read_probes(self, database: Database) -> None:
         now = time.monotonic()
@@ -187,14 +203,15 @@ class Intake:
         ]
         if not lanes:
             return
-        oldest = {job.connection: job for job in await probe_jobs(database, [lane.id for lane in lanes])}
-        for lane in lanes:
-            job = oldest.get(lane.id)
-            entry = None if job is None else lane.feed_probe(job)
-            if entry is None:
-                self._desk.set_alarm(lane, now + POLL_SECONDS)
-            else:
-                self._eventless.append(entry)
+        with _being_read(lanes):
+            oldest = {job.connection: job for job in await probe_jobs(database, [lane.id for lane in lanes])}
+            for lane in lanes:
+                job = oldest.get(lane.id)
+                entry = None if job is None else lane.feed_probe(job)
+                if entry is None:
+                    self._desk.set_alarm(lane, now + POLL_SECONDS)
+                else:
+                    self._eventless.append(entry)
 
     async def _hold(self, database: Database) -> None:
         held = {lane: list(lane.to_hold) for lane in _take(self._desk.holding)}
@@ -208,14 +225,15 @@ class Intake:
         lanes = [lane for lane in _take(self._desk.reloading) if lane.reload_wanted and not lane.changed]
         if not lanes:
             return
-        rows = await read_lanes(database, self._desk.session, [lane.id for lane in lanes])
-        now = time.monotonic()
-        for row in rows:
-            lane = self._desk.lanes.get(row.connection)
-            if lane is not None and not lane.changed:
-                lane.load(row, now)
-                self._desk.arm(lane)
-                self._review(lane)
+        with _being_read(lanes):
+            rows = await read_lanes(database, self._desk.session, [lane.id for lane in lanes])
+            now = time.monotonic()
+            for row in rows:
+                lane = self._desk.lanes.get(row.connection)
+                if lane is not None and not lane.changed:
+                    lane.load(row, now)
+                    self._desk.arm(lane)
+                    self._review(lane)
 
     async def _load_events(self, database: Database) -> None:
         entries = [entry for entry in self._eventless if not entry.loaded]
@@ -252,6 +270,14 @@ def _take(lanes: set[Lane]) -> list[Lane]:
     taken = list(islice(lanes, LANES_AT_ONCE))
     lanes.difference_update(taken)
     return taken
+
+
+@contextmanager
+def _being_read(lanes: Iterable[Lane]) -> Iterator[None]:
+    with ExitStack() as stack:
+        for lane in lanes:
+            stack.enter_context(lane.being_read())
+        yield
 
 
 def _by_lane(jobs: Iterable[Job]) -> dict[int, list[Job]]:

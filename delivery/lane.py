@@ -11,7 +11,8 @@ no memory, and is fetched when the deferred job has ended. So a failing subject 
 """
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from enum import StrEnum
 
 from connectors.connector import Connection, Connector
@@ -81,6 +82,10 @@ class Lane:
         self._ready: deque[Entry] = deque()
         self._behind: dict[int, deque[Entry]] = {}
         self.to_hold: list[JobId] = []
+        self.next_due: float | None = None
+        self._being_read = False
+        self._ended: set[JobId] = set()
+        self._set_aside: set[int] = set()
         self.load(row, now)
 
     # The row in the database -----------------------------------------------------------------------------------------
@@ -95,16 +100,18 @@ class Lane:
         self.probes = row.probes
         self.probe_at = None if row.probe_in_seconds is None else now + row.probe_in_seconds
         self.paused_until = now + (row.paused_for_seconds or 0.0)
-        self.next_due = None if row.next_due_in_seconds is None else now + row.next_due_in_seconds
+        if row.next_due_in_seconds is not None:
+            self.next_due = min(now + row.next_due_in_seconds, self.next_due or now + row.next_due_in_seconds)
         self.cursor = JobId(0)
         self.changed = False
         self.reload_wanted = False
         self.held_ahead = 0
-        self.deferred_subjects = set(row.deferred_subjects)
+        self._forget_waiting()
+        # The deferred job of a subject under way is the one under way; a deferral since the row was read is not in it.
+        self.deferred_subjects = (set(row.deferred_subjects) - self._behind.keys()) | self._set_aside
         self.held_subjects = set(row.held_subjects)
         # Ready jobs that stood in memory before held ones of their subject are read again first: see `may_fetch_held`.
         self.held_gate = row.last_held or JobId(0)
-        self._forget_waiting()
         self.held_wanted = self.held_subjects - self.deferred_subjects - self._behind.keys()
 
     def reconfigure(self, connection: Connection, connector: Connector, generation: int, now: float) -> None:
@@ -132,6 +139,25 @@ class Lane:
             None if self.probe_at is None else max(self.probe_at - now, 0.0),
             None if self.paused_until <= now else self.paused_until - now,
         )
+
+    @contextmanager
+    def being_read(self) -> Iterator[None]:
+        """Read and feed jobs, or load the row, within this: what ends meanwhile may be in the answer, out of date."""
+        self._being_read = True
+        try:
+            yield
+        finally:
+            self._being_read = False
+            self._ended.clear()
+            self._set_aside.clear()
+
+    def _note_end(self, entry: Entry) -> None:
+        self._entries.pop(entry.job.id, None)
+        if self._being_read:
+            self._ended.add(entry.job.id)
+
+    def _knows(self, job: Job) -> bool:
+        return job.id in self._entries or job.id in self._ended
 
     # Feeding ---------------------------------------------------------------------------------------------------------
 
@@ -175,7 +201,7 @@ class Lane:
     def feed(self, job: Job) -> Entry | None:
         """Take the next ready job in order; None if it is known already or must be held (see `to_hold`)."""
         self.cursor = job.id
-        if job.id in self._entries:
+        if self._knows(job):
             return None
         subject = job.subject
         if subject is not None:
@@ -188,7 +214,7 @@ class Lane:
 
     def feed_due(self, job: Job) -> Entry | None:
         """Take a deferred job whose time has come; None if it is known already."""
-        if job.id in self._entries:
+        if self._knows(job):
             return None
         if job.subject is not None:
             self.deferred_subjects.discard(job.subject)
@@ -199,13 +225,13 @@ class Lane:
         self.held_wanted.discard(subject)
         if all_of_them:
             self.held_subjects.discard(subject)
-        accepted = [self._accept(job) for job in jobs if job.id not in self._entries]
+        accepted = [self._accept(job) for job in jobs if not self._knows(job)]
         self.held_ahead = max(0, self.held_ahead - len(accepted))
         return accepted
 
     def feed_probe(self, job: Job) -> Entry | None:
         """Take the one job that tries whether a quarantined partner is back; it starts at once."""
-        if job.id in self._entries:
+        if self._knows(job):
             return None
         entry = Entry(job, self)
         entry.started = entry.probe = True
@@ -268,7 +294,7 @@ class Lane:
 
     def settled(self, entry: Entry) -> None:
         """Note that a job's end is committed; the next of its subject may go."""
-        self._entries.pop(entry.job.id, None)
+        self._note_end(entry)
         subject = entry.job.subject
         if subject is None:
             return
@@ -284,12 +310,14 @@ class Lane:
 
     def deferred(self, entry: Entry, due: float) -> None:
         """Note that a job's deferral until `due` is committed; its subject stands aside."""
-        self._entries.pop(entry.job.id, None)
+        self._note_end(entry)
         self.next_due = due if self.next_due is None else min(self.next_due, due)
         subject = entry.job.subject
         if subject is None:
             return
         self.deferred_subjects.add(subject)
+        if self._being_read:
+            self._set_aside.add(subject)
         for behind in self._behind.pop(subject, ()):
             self._entries.pop(behind.job.id, None)
             self.waiting -= 1

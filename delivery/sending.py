@@ -144,6 +144,8 @@ class Sending:
             data = await self._database.once(lambda database: load_data(database, event.id, event.at))
             if data is None:
                 return Report(Invalid(), detail="the event is gone: its partition was dropped")
+            if not self._desk.may_send():
+                raise DatabaseUnreachableError("the lease may have run out while the event was read")
         public_id = public_event_id(event.id, event.nonce)
         route = self._desk.route_names.get(job.route, str(job.route))
         delivery = Delivery(
@@ -156,6 +158,7 @@ class Sending:
             data,
             route,
             job.attempts + 1,
+            self._desk.clock.now(),
         )
         return await lane.connector.send(delivery)
 

@@ -148,6 +148,9 @@ class Settling:
             else:
                 lane.revision += 1
         self._note_ends(others)
+        if settled.fenced:
+            for result in others:
+                result.entry.lane.reload_wanted = True
         for lane in hasten:
             self._desk.set_alarm(lane, time.monotonic())
         self._go_on({result.entry.lane for result in others} | changed)

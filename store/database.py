@@ -1,11 +1,12 @@
 """Connections to PostgreSQL as all programs make them.
 
 Every connection is in autocommit mode: each statement is its own transaction, so no transaction can stay open while
-a program waits for a partner. Where several statements belong together, the caller opens `connection.transaction()`.
+a program waits for a partner. Where several statements belong together, the caller opens a `transaction`.
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
 
 from psycopg import AsyncConnection, AsyncRawCursor, OperationalError, errors, sql
@@ -61,6 +62,16 @@ async def run(database: Database, what: Statement, parameters: Sequence[object] 
         raise NotMigratedError(f"{what.name}: {_first_line(error)}; run `integrations migrate`") from error
     except (OperationalError, errors.InterfaceError) as error:
         raise DatabaseUnreachableError(f"{what.name}: {_first_line(error)}") from error
+
+
+@asynccontextmanager
+async def transaction(database: Database) -> AsyncIterator[None]:
+    """Run statements in one transaction; failures of `begin` and `commit` become DatabaseUnreachableError."""
+    try:
+        async with database.transaction():
+            yield
+    except (OperationalError, errors.InterfaceError) as error:
+        raise DatabaseUnreachableError(f"transaction: {_first_line(error)}") from error
 
 
 class Listener:

@@ -4,7 +4,7 @@ StoreError
 ├── DatabaseUnreachableError   the server does not answer, or ended the connection
 ├── NotMigratedError           the schema is missing or older than this program
 ├── LeaseLostError             this worker's session is over; its lanes have, or will have, another owner
-    ├── PoolMoveError              a published connection cannot move to another pool
+    ├── ImmutableFieldError        a published connection cannot change its tenant or its pool
 └── RestoredDatabaseError      the transaction numbers in the cursor belong to another cluster
 """
 
@@ -29,5 +29,5 @@ class LeaseLostError(StoreError):
     """This worker's session is over: nothing of what it asked was written."""
 
 
-class PoolMoveError(StoreError):
-    """A connection that is published in one pool was to be published in another."""
+class ImmutableFieldError(StoreError):
+    """A published connection was to change its tenant or its pool: delete it and create it anew."""

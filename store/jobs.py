@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 
 from contracts.ids import ConnectionId, EventId, JobId, PoolId, RouteId, SessionId, TenantId
 from store.arrays import numbers, plain_texts
-from store.database import Database, run
+from store.database import Database, run, transaction
 from store.errors import LeaseLostError
 from store.statement import statement
 
@@ -464,7 +464,7 @@ async def settle(database: Database, pool: PoolId, session: SessionId, what: Set
     ending = {deferral.job for deferral in what.deferred} | {letter.job for letter in what.dead}
     moved: set[int] = set()
     changed: set[int] = set()
-    async with database.transaction():
+    async with transaction(database):
         if not await run(database, FENCE, (session,)):
             raise LeaseLostError(
                 f"session {session} was taken; its results of {len(what.attempts)} attempts came too late"

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from psycopg.errors import ForeignKeyViolation
 
 from contracts.ids import ConnectionId, ConnectionUid, JobId, PoolId, RouteId, SessionId, TenantId
-from store.database import Database, run
+from store.database import Database, run, transaction
 from store.errors import LeaseLostError
 from store.statement import statement
 
@@ -195,7 +195,7 @@ async def find_pool(database: Database) -> tuple[PoolId, str] | None:
 
 async def open_session(database: Database, pool: PoolId, name: str, lease: timedelta) -> SessionId:
     """Begin a session, ending a former one of the same name."""
-    async with database.transaction():
+    async with transaction(database):
         await run(database, END_FORMER_SESSION, (pool, name))
         rows = await run(database, OPEN_SESSION, (pool, name, lease.total_seconds()))
     return SessionId(rows[0][0])

@@ -14,8 +14,8 @@ from psycopg.types.json import Jsonb
 
 from contracts.connection import ConnectionSpec, Ordering
 from contracts.ids import ConnectionId, ConnectionUid, PoolId, TenantId
-from store.database import Database, run
-from store.errors import PoolMoveError
+from store.database import Database, run, transaction
+from store.errors import ImmutableFieldError
 from store.statement import statement
 
 CHANNEL = "integration_routing"
@@ -45,7 +45,7 @@ UPSERT_CONNECTION = statement(
     set spec = excluded.spec, generation = c.generation + 1
     where c.spec <> excluded.spec
        or not exists (select from integration.route r where r.connection_id = c.id and r.active)
-    returning c.id
+    returning c.id, c.tenant_id
     """,
 )
 
@@ -195,9 +195,9 @@ async def publish(
 ) -> int | None:
     """Publish connections and retire others; return the new routing epoch, or None if nothing had changed.
 
-    Raise PoolMoveError, with nothing written, if a connection's lane is in another pool.
+    Raise ImmutableFieldError, with nothing written, if a connection was published for another tenant or in another pool.
     """
-    async with database.transaction():
+    async with transaction(database):
         changed = [await _publish_one(database, connection) for connection in connections]
         stopped = await run(database, RETIRE_CONNECTIONS, (list(retired),)) if retired else []
         if not any(changed) and not stopped:
@@ -207,7 +207,7 @@ async def publish(
 
 async def release(database: Database, namespace: str, name: str) -> bool:
     """Have a quarantined connection probed at once; False if it is not quarantined."""
-    async with database.transaction():
+    async with transaction(database):
         if not await run(database, RELEASE_LANE, (namespace, name)):
             return False
         await _count_epoch(database)
@@ -223,6 +223,11 @@ async def _publish_one(database: Database, connection: PublishedConnection) -> b
     if not rows:
         return False
     connection_id = ConnectionId(rows[0][0])
+    if rows[0][1] != spec.tenant:
+        raise ImmutableFieldError(
+            f"{connection.namespace}/{connection.name} belongs to tenant {rows[0][1]} and cannot become {spec.tenant}'s; "
+            "delete the connection and create it anew"
+        )
     routes = (
         [route.name for route in spec.routes],
         [Jsonb(list(route.events)) for route in spec.routes],
@@ -232,7 +237,7 @@ async def _publish_one(database: Database, connection: PublishedConnection) -> b
     await run(database, WRITE_ROUTES, (connection_id, spec.tenant, *routes))
     rows = await run(database, WRITE_LANE, (connection_id, spec.tenant, connection.pool, spec.suspend))
     if rows[0][0] != connection.pool:
-        raise PoolMoveError(
+        raise ImmutableFieldError(
             f"{connection.namespace}/{connection.name} is delivered by pool {rows[0][0]} and cannot move to pool "
             f"{connection.pool} with jobs under way; delete the connection and create it anew"
         )

@@ -4,7 +4,6 @@ Receivers recognise a repeated delivery by `webhook-id`, which is the delivery's
 request that was sent and not answered may simply be sent again.
 """
 
-from time import time
 from typing import ClassVar
 
 from connectors.connector import Connection, Delivery
@@ -37,7 +36,7 @@ class WebhookConnector:
             receiver = self._receivers.current()
         except (CredentialMissingError, UnusableCredentialError) as error:
             return Report(Misconfigured(), detail=str(error))
-        body, headers = write_request(self._format, delivery, receiver.keys, int(time()))
+        body, headers = write_request(self._format, delivery, receiver.keys, int(delivery.sent_at))
         headers += receiver.headers
         return await send_webhook(self._http, receiver, headers, body, self._time_limit)
 

@@ -17,7 +17,7 @@ from contracts.ids import ConnectionUid, PoolId
 from contracts.manifests import IntegrationConnection
 from contracts.problems import Problem
 from store import publication as store
-from store.database import Database
+from store.database import Database, transaction
 
 
 class Verdict(StrEnum):
@@ -71,7 +71,7 @@ async def publish_resources(
     Raises StoreError, with nothing published.
     """
     results: list[PublicationResult] = []
-    async with database.transaction():
+    async with transaction(database):
         for resource in resources:
             problems = tuple(find_problems(resource.connection.spec))
             if problems:

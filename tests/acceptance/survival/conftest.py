@@ -201,7 +201,7 @@ class Bed:
 
     until = staticmethod(until)
 
-    # The database -----------------------------------------------------------------------------------------------------
+    # The database --------------------------------------------------------------------------------------------------
 
     def dsn(self, role: str) -> str:
         """Return the connection string of a role."""
@@ -271,7 +271,7 @@ class Bed:
         """Return the outcomes of all recorded attempts, oldest first."""
         return [row[0] for row in self.rows("select outcome from integration.attempt order by at")]
 
-    # Connections ------------------------------------------------------------------------------------------------------
+    # Connections ---------------------------------------------------------------------------------------------------
 
     def publish(
         self,
@@ -319,7 +319,7 @@ class Bed:
             pool = await publication.write_pool(database, "survival", "survival_worker")
             await publication.publish(database, [publication.PublishedConnection(uid, NAMESPACE, name, spec, pool)])
 
-    # Programs ---------------------------------------------------------------------------------------------------------
+    # Programs ------------------------------------------------------------------------------------------------------
 
     def start_dispatcher(self, name: str = "dispatcher-1") -> Program:
         """Start a dispatcher."""

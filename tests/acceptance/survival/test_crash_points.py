@@ -49,7 +49,7 @@ def lease_of(bed: "Bed", session: int | None) -> bool:
     return bool(bed.rows("select from integration.worker_session where id = %s", session))
 
 
-# A worker is killed ---------------------------------------------------------------------------------------------------
+# A worker is killed -----------------------------------------------------------------------------------------------
 
 
 def test_a_worker_killed_while_the_partner_hangs_sends_once_more_under_the_same_id(
@@ -127,7 +127,7 @@ def test_a_later_event_waits_until_a_killed_worker_s_request_was_repeated(bed: "
     assert first["received_at"][-1] < second["received_at"][0]
 
 
-# A worker is stopped past its lease -----------------------------------------------------------------------------------
+# A worker is stopped past its lease -------------------------------------------------------------------------------
 
 
 def test_another_worker_takes_over_from_one_stopped_past_its_lease_and_the_late_result_is_fenced(
@@ -219,7 +219,7 @@ def test_a_worker_stopped_in_the_middle_of_a_settlement_neither_blocks_the_other
     assert not worker.ended(), worker.log_lines()
 
 
-# A connection to the database is cut ----------------------------------------------------------------------------------
+# A connection to the database is cut ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("partner_answers", [200, 503])
@@ -258,7 +258,7 @@ def test_a_result_whose_statement_was_cut_off_is_written_again_without_a_repeat(
     assert bed.outcomes() == (["Transient", "Delivered"] if script else ["Delivered"])
 
 
-# A dispatcher is killed -----------------------------------------------------------------------------------------------
+# A dispatcher is killed -------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("server_finishes", [True, False])
@@ -307,7 +307,7 @@ def test_a_second_dispatcher_goes_on_where_a_stopped_one_was_and_both_together_d
     assert [arrival["statuses"] for arrival in bed.partner.deliveries("hook")] == [[200], [200]]
 
 
-# A producer is killed -------------------------------------------------------------------------------------------------
+# A producer is killed ---------------------------------------------------------------------------------------------
 
 
 def test_the_event_of_a_producer_killed_before_its_commit_never_was(bed: "Bed", worker: "Program") -> None:
@@ -325,7 +325,7 @@ def test_the_event_of_a_producer_killed_before_its_commit_never_was(bed: "Bed", 
     assert [arrival["event"]["subject"] for arrival in bed.partner.deliveries("hook")] == ["one", "two"]
 
 
-# A clock is wrong -----------------------------------------------------------------------------------------------------
+# A clock is wrong -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("skew_seconds", [-3600.0, 3600.0])

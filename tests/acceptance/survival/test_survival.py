@@ -106,7 +106,7 @@ def publish_all(bed: "Bed", **throttle: float) -> None:
     bed.publish("loose", tenant="globex", routes=[unordered], form="CloudEventsBinary", throttle=limits)
 
 
-# Misfortune -----------------------------------------------------------------------------------------------------------
+# Misfortune -------------------------------------------------------------------------------------------------------
 
 
 @dataclass
@@ -271,7 +271,7 @@ def committed(bed: "Bed") -> int:
     return int(bed.value("select sum(emitted) from workload.producer"))
 
 
-# The verdict ----------------------------------------------------------------------------------------------------------
+# The verdict ------------------------------------------------------------------------------------------------------
 
 
 class Overtaking(NamedTuple):
@@ -451,7 +451,7 @@ def attempts_that_contradict(bed: "Bed") -> list[tuple[Any, ...]]:
     )
 
 
-# The proof ------------------------------------------------------------------------------------------------------------
+# The proof --------------------------------------------------------------------------------------------------------
 
 
 def run_programs(bed: "Bed", misfortunes: Misfortunes) -> None:

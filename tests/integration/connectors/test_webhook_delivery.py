@@ -1,6 +1,7 @@
 """Webhooks reach a receiver that verifies them with the official library, and every answer has its outcome."""
 
 import asyncio
+import time
 from base64 import b64encode
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
@@ -71,6 +72,7 @@ def delivery(number: int = 1, subject: str = "company-1", attempt: int = 1) -> D
         data=b'{"name":"Queast","employees":50}',
         route="companies",
         attempt=attempt,
+        sent_at=time.time(),
     )
 
 

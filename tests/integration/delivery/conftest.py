@@ -143,8 +143,8 @@ class House:
     def lane(self, name: str = "hook") -> tuple[str, str | None]:
         """Return a lane's state and the reason of its quarantine."""
         ((state, reason),) = self.layer.rows(
-            "select state, quarantine_reason from integration.lane join integration.connection c on c.id = connection_id"
-            " where c.name = %s",
+            "select state, quarantine_reason from integration.lane"
+            " join integration.connection c on c.id = connection_id where c.name = %s",
             (name,),
         )
         return state, reason

@@ -3,7 +3,6 @@
 import asyncio
 from base64 import b64encode
 from collections.abc import Sequence
-
 from typing import TYPE_CHECKING
 
 import orjson
@@ -33,7 +32,7 @@ def attempts(house: "House") -> list[tuple[object, ...]]:
     return house.layer.rows("select number, outcome, status_code from integration.attempt order by at")
 
 
-# All is well ----------------------------------------------------------------------------------------------------------------
+# All is well ------------------------------------------------------------------------------------------------------
 
 
 async def test_every_event_is_delivered_once_verified_and_in_its_subject_s_order(house: "House") -> None:
@@ -149,7 +148,7 @@ async def test_a_pool_s_worker_delivers_for_its_own_tenants_only(house: "House")
     assert (house.simulator.stats("/acme").accepted, house.simulator.stats("/globex").accepted) == (1, 1)
 
 
-# Receivers that fail ----------------------------------------------------------------------------------------------------------
+# Receivers that fail ----------------------------------------------------------------------------------------------
 
 
 async def test_a_failing_receiver_is_tried_again_and_every_attempt_is_recorded(house: "House") -> None:
@@ -293,7 +292,7 @@ async def test_a_filter_that_fails_costs_its_job_and_no_other(house: "House") ->
     assert (house.simulator.stats("/hook").accepted, house.simulator.stats("/other").accepted) == (2, 5)
 
 
-# Secrets ------------------------------------------------------------------------------------------------------------------------
+# Secrets ----------------------------------------------------------------------------------------------------------
 
 
 async def test_a_missing_secret_quarantines_as_misconfigured_and_heals_when_it_appears(house: "House") -> None:
@@ -346,7 +345,7 @@ async def test_no_secret_is_written_down_or_logged(house: "House", caplog: pytes
         assert "a password for tests only" not in text
 
 
-# Limits -------------------------------------------------------------------------------------------------------------------------
+# Limits -----------------------------------------------------------------------------------------------------------
 
 
 def most_in_any_window(times: Sequence[float], seconds: float) -> int:

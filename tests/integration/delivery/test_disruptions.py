@@ -68,7 +68,7 @@ def assert_all_arrived(house: "House", paths: list[str], *, repeats: bool) -> No
 PATHS = [f"/{name}" for name in LANES]
 
 
-# Sharing ------------------------------------------------------------------------------------------------------------------
+# Sharing ----------------------------------------------------------------------------------------------------------
 
 
 async def test_workers_share_the_lanes_evenly_and_no_subject_is_disordered_as_they_come_and_go(house: "House") -> None:
@@ -174,7 +174,7 @@ async def test_two_dispatchers_and_the_death_of_one_dispatch_everything_once(hou
     assert_all_arrived(house, ["/hook"], repeats=False)
 
 
-# The database -----------------------------------------------------------------------------------------------------------------
+# The database -----------------------------------------------------------------------------------------------------
 
 
 async def test_connections_that_are_cut_again_and_again_lose_and_disorder_nothing(house: "House") -> None:
@@ -210,12 +210,12 @@ async def test_a_connection_that_died_while_nothing_happened_does_not_end_the_wo
 @asynccontextmanager
 async def database_away(house: "House") -> AsyncIterator[None]:
     """Let nobody but the superuser, who has a connection, into the database."""
-    house.layer.admin.execute(f"alter role pool_a nologin; alter role dispatcher nologin".encode())
+    house.layer.admin.execute(b"alter role pool_a nologin; alter role dispatcher nologin")
     house.cut_connections()
     try:
         yield
     finally:
-        house.layer.admin.execute(f"alter role pool_a login; alter role dispatcher login".encode())
+        house.layer.admin.execute(b"alter role pool_a login; alter role dispatcher login")
 
 
 async def test_a_database_that_is_away_for_longer_than_the_lease_is_waited_for(house: "House") -> None:

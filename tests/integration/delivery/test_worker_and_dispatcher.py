@@ -195,7 +195,7 @@ async def until_answered(port: int, path: str, status: int, text: str = "") -> s
     return answer.text
 
 
-# Delivered ------------------------------------------------------------------------------------------------------------
+# Delivered --------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("content_format", ["Standard", "CloudEvents", "CloudEventsBinary"])
@@ -227,7 +227,7 @@ async def test_a_large_payload_arrives_byte_for_byte(running: Running) -> None:
     assert arrival.digest == sha256(data).hexdigest()
 
 
-# What the partner answers ---------------------------------------------------------------------------------------------
+# What the partner answers -----------------------------------------------------------------------------------------
 
 
 async def test_a_failing_partner_is_tried_again_and_every_attempt_is_recorded(running: Running) -> None:
@@ -314,7 +314,7 @@ async def test_what_can_never_be_accepted_is_a_dead_letter_and_holds_nobody_up(r
     assert running.lane("state, consecutive_failures", connection) == ("Open", 0)
 
 
-# Configuration --------------------------------------------------------------------------------------------------------
+# Configuration ----------------------------------------------------------------------------------------------------
 
 
 async def test_a_missing_secret_quarantines_and_its_appearance_heals(running: Running) -> None:
@@ -434,7 +434,7 @@ async def test_a_worker_whose_role_has_no_pool_says_so_and_ends(running: Running
     running.programs.clear()
 
 
-# Many workers ---------------------------------------------------------------------------------------------------------
+# Many workers -----------------------------------------------------------------------------------------------------
 
 
 async def test_lanes_divide_evenly_and_order_holds_while_a_worker_joins_and_leaves(running: Running) -> None:
@@ -524,7 +524,7 @@ async def test_nothing_is_lost_when_the_database_ends_every_connection(running: 
     assert [running.stats(name).repeats for name in names] == [0, 0]
 
 
-# The throttle ---------------------------------------------------------------------------------------------------------
+# The throttle -----------------------------------------------------------------------------------------------------
 
 
 def most_in_a_window(times: list[float], seconds: float) -> int:
@@ -563,7 +563,7 @@ async def test_no_more_requests_are_under_way_than_allowed(running: Running) -> 
     assert most_in_a_window(running.received_at(), 0.095) == 3
 
 
-# Health ---------------------------------------------------------------------------------------------------------------
+# Health -----------------------------------------------------------------------------------------------------------
 
 
 async def test_health_and_metrics_are_served(running: Running) -> None:

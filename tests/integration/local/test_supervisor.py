@@ -86,7 +86,7 @@ def contains(log: Path, text: str) -> bool:
 
 async def eventually(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(30):
-        while not condition():  # noqa: ASYNC110 - other processes set no asyncio.Event
+        while not condition():
             await asyncio.sleep(0.005)
 
 

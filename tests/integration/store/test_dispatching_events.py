@@ -294,7 +294,7 @@ async def test_producers_notify_only_while_the_dispatcher_sleeps(layer: "Layer")
     assert (len(heard), len(unheard)) == (1, 0)
 
 
-# A dump restored elsewhere ----------------------------------------------------------------------------------------------
+# A dump restored elsewhere ----------------------------------------------------------------------------------------
 
 
 def restore_into_another_cluster(layer: "Layer", transactions_further: int) -> None:

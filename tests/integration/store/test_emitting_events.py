@@ -35,7 +35,7 @@ def events(layer: "Layer") -> list[tuple[Any, ...]]:
     return layer.rows("select tenant_id, type, subject, data from integration.event order by id")
 
 
-# What is refused ------------------------------------------------------------------------------------------------------
+# What is refused --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -146,7 +146,7 @@ def test_the_canonical_types_are_those_of_the_contracts(layer: "Layer") -> None:
     assert known == [(t.type, t.schema_version, list(t.required_keys)) for t in canonical_event_types()]
 
 
-# The producer's own transaction -----------------------------------------------------------------------------------------
+# The producer's own transaction -----------------------------------------------------------------------------------
 
 
 Emitting = Callable[["Layer", bool], str]
@@ -292,7 +292,7 @@ def test_the_caller_s_search_path_and_temporary_tables_change_nothing(
     assert len(events(layer)) == 1
 
 
-# Dedupe keys ------------------------------------------------------------------------------------------------------------
+# Dedupe keys ------------------------------------------------------------------------------------------------------
 
 
 def test_a_key_names_one_event_however_often_it_is_emitted(layer: "Layer") -> None:
@@ -376,7 +376,7 @@ def test_a_producer_that_cannot_see_the_first_event_is_told_to_try_again(layer: 
     assert layer.value("select count(*) from integration.event") == 1
 
 
-# The producer's role ----------------------------------------------------------------------------------------------------
+# The producer's role ----------------------------------------------------------------------------------------------
 
 
 def test_a_producer_can_emit_and_nothing_else(layer: "Layer", producer: "psycopg.Connection[Any]") -> None:

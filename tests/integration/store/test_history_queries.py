@@ -71,7 +71,8 @@ async def test_an_event_s_life_has_its_attempts_in_order_and_what_is_left_of_it(
         layer.admin.execute(
             "insert into integration.attempt (at, event_id, job_id, tenant_id, connection_id, route_id, number,"
             " outcome, status_code, duration_ms, worker)"
-            " select now() + %s * interval '1 s', event_id, id, 'acme', connection_id, route_id, %s, 'Transient', 503, 1, 1"
+            " select now() + %s * interval '1 s', event_id, id, 'acme', connection_id, route_id, %s, 'Transient',"
+            " 503, 1, 1"
             " from integration.job",
             (number, number),
         )

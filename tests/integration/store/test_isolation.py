@@ -83,7 +83,7 @@ def attempt(connection: "psycopg.Connection[Any]", query: str, parameters: Seque
         return type(error).__name__
 
 
-# The tables -------------------------------------------------------------------------------------------------------------
+# The tables -------------------------------------------------------------------------------------------------------
 
 
 def test_every_table_with_rows_of_tenants_forces_row_level_security_partitions_too(layer: "Layer") -> None:
@@ -132,7 +132,7 @@ def test_the_owner_without_being_a_superuser_sees_no_pool_s_rows_of_what_it_need
     assert set(seen.values()) == {0}
 
 
-# A pool -----------------------------------------------------------------------------------------------------------------
+# A pool -----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("table", TENANT_TABLES)
@@ -258,7 +258,7 @@ async def test_a_pool_cannot_own_another_pool_s_lane(two_pools: "Layer") -> None
     assert taken == []
 
 
-# The other roles --------------------------------------------------------------------------------------------------------
+# The other roles --------------------------------------------------------------------------------------------------
 
 
 def _granted(layer: "Layer", role: str, privilege: str) -> list[str]:
@@ -333,7 +333,6 @@ def test_connection_strings_and_passwords_are_not_kept_in_the_clear(layer: "Laye
 
 def test_identifiers_of_roles_are_quoted(layer: "Layer") -> None:
     strange = 'pool "x"; drop'
-    from store.roles import Group, ensure_login
 
     try:
         ensure_login(layer.admin, strange, Group.WORKER, "pass'word")

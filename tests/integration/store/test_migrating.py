@@ -102,7 +102,7 @@ def test_every_group_role_of_the_code_is_made_by_the_migrations(
     assert {group.value for group in roles.Group} <= made
 
 
-# The schema as written down ---------------------------------------------------------------------------------------------
+# The schema as written down ---------------------------------------------------------------------------------------
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from contracts.ids import ConnectionId, EventId, JobId, PoolId, RouteId, SessionId, TenantId
+from contracts.ids import ConnectionId, EventId, JobId, PoolId, SessionId, TenantId
 from store import publication
 from store.database import Database
 from store.errors import LeaseLostError
@@ -128,7 +128,7 @@ def everything(layer: "Layer") -> list[object]:
     ]
 
 
-# Sessions -----------------------------------------------------------------------------------------------------------------
+# Sessions ---------------------------------------------------------------------------------------------------------
 
 
 async def test_a_lane_has_one_owner(layer: "Layer") -> None:
@@ -237,7 +237,7 @@ async def test_a_lease_cannot_be_taken_while_results_are_being_written(layer: "L
     assert await taking == ["worker"]
 
 
-# Results --------------------------------------------------------------------------------------------------------------------
+# Results ----------------------------------------------------------------------------------------------------------
 
 
 async def test_a_delivery_removes_its_job_and_leaves_an_attempt(layer: "Layer") -> None:
@@ -401,7 +401,7 @@ async def test_large_data_are_left_out_of_a_batch_and_read_one_by_one(layer: "La
     assert await load_data(mine.database, EventId(99), keys[1][1]) is None
 
 
-# The lane's row ---------------------------------------------------------------------------------------------------------------
+# The lane's row ---------------------------------------------------------------------------------------------------
 
 
 async def test_a_lane_changed_by_somebody_else_meanwhile_is_not_overwritten(layer: "Layer") -> None:

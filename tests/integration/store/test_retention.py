@@ -152,7 +152,8 @@ async def test_dead_letters_and_dedupe_keys_end_in_their_time(layer: "Layer") ->
     for job, days in ((1, 91), (2, 89)):
         layer.admin.execute(
             "insert into integration.dead_letter (job_id, tenant_id, connection_id, route_id, event_id, event_at,"
-            " attempts, reason, dead_at) values (%s, 'acme', 1, 1, 1, now(), 1, 'x', now() - make_interval(days => %s))",
+            " attempts, reason, dead_at)"
+            " values (%s, 'acme', 1, 1, 1, now(), 1, 'x', now() - make_interval(days => %s))",
             (job, days),
         )
     done = await upkeep(layer)

@@ -54,11 +54,13 @@ insert into integration.job (pool_id, id, connection_id, route_id, event_id, eve
            case when s.state = 1 then now() + (n % 600 - 300) * interval '1 s' end
     from generate_series(1, 200000) n
     cross join lateral (select case n / 200 % 20 when 0 then 1 when 1 then 2 else 0 end as state) s
-    join integration.lane l on l.connection_id = (select min(connection_id) from integration.lane) + (n * 7919::bigint) % 200
+    join integration.lane l
+        on l.connection_id = (select min(connection_id) from integration.lane) + (n * 7919::bigint) % 200
     join integration.route r using (connection_id)
     join integration.event e on e.id = 1 + n % 40000;
 select setval('integration.job_id', 200000);
-insert into integration.attempt (at, event_id, job_id, tenant_id, connection_id, route_id, number, outcome, duration_ms, worker)
+insert into integration.attempt
+    (at, event_id, job_id, tenant_id, connection_id, route_id, number, outcome, duration_ms, worker)
     select now() - n * interval '1 s', 1 + n % 40000, n, 'tenant-1', 1, 1, 1, 'Delivered', 1, 1
     from generate_series(1, 50000) n;
 """
@@ -284,7 +286,7 @@ async def test_the_programs_run_these_statements_under_the_options_of_this_test(
             assert row == (value,)
 
 
-# The registry -----------------------------------------------------------------------------------------------------------
+# The registry -----------------------------------------------------------------------------------------------------
 
 
 def test_every_statement_has_a_name_and_a_purpose_of_its_own() -> None:

@@ -29,6 +29,7 @@ def delivery(subject: str = "company-1", data: bytes = DATA) -> Delivery:
         data=data,
         route="companies",
         attempt=1,
+        sent_at=1_700_000_000.0,
     )
 
 

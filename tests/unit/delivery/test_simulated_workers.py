@@ -8,10 +8,11 @@ repeated that was not allowed to be.
 """
 
 import asyncio
+import os
 import selectors
 import time
 from collections import Counter, defaultdict
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -58,7 +59,7 @@ ONE_PASS_SECONDS = 1e-6
 """What one turn of the event loop takes."""
 
 
-# Time -----------------------------------------------------------------------------------------------------------------
+# Time -------------------------------------------------------------------------------------------------------------
 
 
 class VirtualClock:
@@ -95,7 +96,7 @@ def virtual_time() -> Iterator[asyncio.AbstractEventLoop]:
             loop.close()
 
 
-# The database ---------------------------------------------------------------------------------------------------------
+# The database -----------------------------------------------------------------------------------------------------
 
 
 @dataclass
@@ -483,7 +484,7 @@ class Tables:
         return await self.step(link, lambda: self.epoch)
 
 
-# The partners ---------------------------------------------------------------------------------------------------------
+# The partners -----------------------------------------------------------------------------------------------------
 
 
 class Partners:
@@ -594,7 +595,7 @@ class Partner:
         pass
 
 
-# A run ----------------------------------------------------------------------------------------------------------------
+# A run ------------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -632,13 +633,14 @@ class World:
         self.partners.may_overlap = self.weather.kills or self.weather.partitions
         tables, setattr_ = self.tables, self.patch.setattr
         for module, names in {
-            "delivery.intake": "last_job tail_jobs lane_jobs due_jobs probe_jobs next_due held_jobs load_events settle read_lanes",
+            "delivery.intake": "last_job tail_jobs lane_jobs due_jobs probe_jobs next_due held_jobs load_events settle "
+            "read_lanes",
             "delivery.settling": "finish settle",
             "delivery.sending": "load_data",
             "delivery.worker": "find_pool open_session",
             "delivery.keeping": "read_epoch",
-            "store.lanes": "heartbeat reap_sessions count_share acquire_lanes take_tokens release_lanes read_lanes lane_versions "
-            "read_route_names close_session",
+            "store.lanes": "heartbeat reap_sessions count_share acquire_lanes take_tokens release_lanes read_lanes "
+            "lane_versions read_route_names close_session",
             "delivery.reconnect": "connect",
         }.items():
             for name in names.split():
@@ -797,7 +799,7 @@ WEATHERS = {
         partitions=True,
     ),
 }
-SEEDS = range(int(__import__("os").environ.get("SIM_SEEDS", "4")))
+SEEDS = range(int(os.environ.get("SIMULATION_SEEDS", "4")))
 
 
 @pytest.mark.parametrize("seed", SEEDS)
