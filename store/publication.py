@@ -195,7 +195,7 @@ async def publish(
 ) -> int | None:
     """Publish connections and retire others; return the new routing epoch, or None if nothing had changed.
 
-    Raise ImmutableFieldError, with nothing written, if a connection was published for another tenant or in another pool.
+    Raise ImmutableFieldError, with nothing written, if a connection belongs to another tenant or pool.
     """
     async with transaction(database):
         changed = [await _publish_one(database, connection) for connection in connections]
@@ -225,7 +225,7 @@ async def _publish_one(database: Database, connection: PublishedConnection) -> b
     connection_id = ConnectionId(rows[0][0])
     if rows[0][1] != spec.tenant:
         raise ImmutableFieldError(
-            f"{connection.namespace}/{connection.name} belongs to tenant {rows[0][1]} and cannot become {spec.tenant}'s; "
+            f"{connection.namespace}/{connection.name} belongs to tenant {rows[0][1]}, not to {spec.tenant}; "
             "delete the connection and create it anew"
         )
     routes = (

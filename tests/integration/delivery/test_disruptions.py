@@ -42,7 +42,7 @@ async def stream(house: "House", subjects: int = 8) -> AsyncIterator[None]:
         while True:
             house.layer.emit(f"subject-{number % subjects}", number=number)
             number += 1
-            await asyncio.sleep(0.005)
+            await asyncio.sleep(0.03)
 
     task = asyncio.create_task(emitting())
     try:
@@ -120,7 +120,7 @@ async def test_a_draining_worker_finishes_what_it_began_and_nothing_is_repeated(
         for number in range(3):
             house.start_worker(f"worker-{number}")
             await house.until(lambda number=number: owners(house) == {f"worker-{number}": 6})  # type: ignore[misc]
-            await house.until_accepted(number * 20 + 10, PATHS[0])
+            await house.until_accepted(number * 10 + 10, PATHS[0])
             await house.stop(f"worker-{number}")
     house.start_worker("last")
     await house.until_settled()
@@ -135,7 +135,7 @@ async def test_a_killed_worker_s_lanes_go_to_another_when_its_lease_runs_out(hou
     house.start_dispatcher()
     house.start_worker("first")
     async with stream(house):
-        await house.until_accepted(20, PATHS[0])
+        await house.until_accepted(10, PATHS[0])
         await house.kill("first")
         house.start_worker("second")
         await house.until(lambda: owners(house) == {"second": 6})
@@ -149,7 +149,7 @@ async def test_a_worker_that_starts_again_under_its_name_goes_on_at_once(house: 
     house.start_dispatcher()
     house.start_worker("pod", lease=timedelta(minutes=5))
     async with stream(house):
-        await house.until_accepted(20, PATHS[0])
+        await house.until_accepted(10, PATHS[0])
         await house.kill("pod")
         house.start_worker("pod", lease=timedelta(minutes=5))
         await house.until(lambda: owners(house) == {"pod": 6})
@@ -166,9 +166,9 @@ async def test_two_dispatchers_and_the_death_of_one_dispatch_everything_once(hou
     async with stream(house):
         await house.until_accepted(50)
         await house.stop("first")
-        await house.until_accepted(150)
+        await house.until_accepted(80)
         house.start_dispatcher("third", batch=7)
-        await house.until_accepted(250)
+        await house.until_accepted(110)
     await house.until_settled()
 
     assert_all_arrived(house, ["/hook"], repeats=False)
@@ -223,7 +223,7 @@ async def test_a_database_that_is_away_for_longer_than_the_lease_is_waited_for(h
     house.start_dispatcher()
     house.start_worker(lease=timedelta(seconds=1))
     async with stream(house):
-        await house.until_accepted(20, PATHS[0])
+        await house.until_accepted(10, PATHS[0])
         async with database_away(house):
             await asyncio.sleep(2)
     await house.until_settled()
