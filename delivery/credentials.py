@@ -1,7 +1,7 @@
 """Secrets as the kubelet mounts them: `<directory>/<namespace>/<secret>/<key>`, read once, and again when they change.
 
 A mounted Secret changes by one atomic swap of its `..data` link. `watch` compares that link (or, in a plain folder,
-the files' times) once a second, so a rotated credential is in use within a second and without a restart.
+the files' times) four times a second, so a rotated credential is in use at once and without a restart.
 """
 
 import asyncio
@@ -10,6 +10,8 @@ from pathlib import Path
 
 from connectors.context import CredentialMissingError
 from contracts.connection import SecretKeyRef
+
+REFRESH_SECONDS = 0.25
 
 _Version = tuple[object, ...]
 
@@ -42,9 +44,9 @@ class MountedSecrets:
         return {namespace for namespace, _ in changed}
 
     async def watch(self, on_change: Callable[[set[str]], None]) -> None:
-        """Refresh every second until cancelled, telling of the namespaces whose Secrets changed."""
+        """Refresh until cancelled, telling of the namespaces whose Secrets changed."""
         while True:
-            await asyncio.sleep(1)
+            await asyncio.sleep(REFRESH_SECONDS)
             if changed := self.refresh():
                 on_change(changed)
 

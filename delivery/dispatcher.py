@@ -82,21 +82,23 @@ class Dispatcher:
         if self._settings.health_port is not None:
             server = await health.start(self._settings.health_host, self._settings.health_port)
         listener = Listener(self._dsn, "dispatcher", lambda _: self._woken.set())
-        async with asyncio.TaskGroup() as group:
-            background = [
-                group.create_task(listener.run([CHANNEL, ROUTING_CHANNEL])),
-                group.create_task(self._maintain()),
-                group.create_task(self._count_backlog()),
-                group.create_task(self._wake_on_stop()),
-            ]
-            while not stop.is_set():
-                await self._work.keep_trying(self._dispatch)
-            for task in background:
-                task.cancel()
-        for database in (self._work, self._upkeep):
-            await database.close()
-        if server is not None:
-            server.close()
+        try:
+            async with asyncio.TaskGroup() as group:
+                background = [
+                    group.create_task(listener.run([CHANNEL, ROUTING_CHANNEL])),
+                    group.create_task(self._maintain()),
+                    group.create_task(self._count_backlog()),
+                    group.create_task(self._wake_on_stop()),
+                ]
+                while not stop.is_set():
+                    await self._work.keep_trying(self._dispatch)
+                for task in background:
+                    task.cancel()
+        finally:
+            for database in (self._work, self._upkeep):
+                await database.close()
+            if server is not None:
+                server.close()
 
     async def _dispatch(self, database: Database) -> None:
         cursor = await read_cursor(database)

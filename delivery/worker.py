@@ -101,14 +101,15 @@ class _Session:
 
     async def run(self, stop: asyncio.Event, set_ready: SetReady) -> None:
         """Work until `stop`; raise LeaseLostError in a group."""
-        desk = await self._opened(stop)
-        if desk is None:
-            return
-        self._metrics.sessions.inc()
+        desk: Desk | None = None
         try:
-            await self._work(desk, stop, set_ready)
+            desk = await self._opened(stop)
+            if desk is not None:
+                self._metrics.sessions.inc()
+                await self._work(desk, stop, set_ready)
         finally:
-            desk.close()
+            if desk is not None:
+                desk.close()
             for database in (self._reading, self._writing, self._leasing):
                 await database.close()
 

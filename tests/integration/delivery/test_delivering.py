@@ -312,7 +312,7 @@ async def test_a_missing_secret_quarantines_as_misconfigured_and_heals_when_it_a
 
 
 async def test_a_rotated_secret_is_in_use_without_a_restart(house: "House") -> None:
-    await house.publish(retry=SOON)
+    await house.publish(retry={**SOON, "maxAttempts": 100}, quarantine={"consecutiveFailures": 1000})
     house.start()
     house.layer.emit("before")
     await house.until_accepted(1)
