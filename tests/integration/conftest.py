@@ -1,5 +1,6 @@
 """A real PostgreSQL server for the tests, one per test process, and in it a migrated database for each test."""
 
+import gc
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -92,6 +93,9 @@ def _database(postgres: PostgresServer, template: str) -> Iterator[str]:
         try:
             yield name
         finally:
+            # A connection whose making was cancelled holds the drop up until it is collected: its backend still waits
+            # for the password, deaf to everything else.
+            gc.collect()
             admin.execute(sql.SQL("drop database {} with (force)").format(sql.Identifier(name)))
 
 
