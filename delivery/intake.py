@@ -178,13 +178,15 @@ class Intake:
         keys = [(lane.id, subject) for lane in ready for subject in lane.held_wanted][:LANES_AT_ONCE]
         if not keys:
             return
+        # One may be given back meanwhile; what is fed to it then never starts.
+        by_id = {lane.id: lane for lane in ready}
         with _being_read(lanes):
             jobs = await held_jobs(database, keys, limit=BEHIND_LIMIT)
             found: dict[tuple[int, int | None], list[Job]] = {}
             for job in jobs:
                 found.setdefault((job.connection, job.subject), []).append(job)
             for connection, subject in keys:
-                lane = self._desk.lanes[connection]
+                lane = by_id[connection]
                 mine = found.get((connection, subject), [])
                 for entry in lane.feed_held(subject, mine, all_of_them=len(mine) < BEHIND_LIMIT):
                     self._note(lane, entry)

@@ -86,6 +86,7 @@ class Lane:
         self._being_read = False
         self._ended: set[JobId] = set()
         self._set_aside: set[int] = set()
+        self._freed: set[int] = set()
         self.load(row, now)
 
     # The row in the database -----------------------------------------------------------------------------------------
@@ -107,8 +108,8 @@ class Lane:
         self.reload_wanted = False
         self.held_ahead = 0
         self._forget_waiting()
-        # The deferred job of a subject under way is the one under way; a deferral since the row was read is not in it.
-        self.deferred_subjects = (set(row.deferred_subjects) - self._behind.keys()) | self._set_aside
+        # The deferred job of a subject under way is the one under way; what ended since the row was read is not in it.
+        self.deferred_subjects = (set(row.deferred_subjects) - self._behind.keys() - self._freed) | self._set_aside
         self.held_subjects = set(row.held_subjects)
         # Ready jobs that stood in memory before held ones of their subject are read again first: see `may_fetch_held`.
         self.held_gate = row.last_held or JobId(0)
@@ -150,6 +151,7 @@ class Lane:
             self._being_read = False
             self._ended.clear()
             self._set_aside.clear()
+            self._freed.clear()
 
     def _note_end(self, entry: Entry) -> None:
         self._entries.pop(entry.job.id, None)
@@ -300,6 +302,9 @@ class Lane:
             return
         # Was a deferral what held the subject up, it was this job's own: the row may have been read while it ran.
         self.deferred_subjects.discard(subject)
+        if self._being_read:
+            self._freed.add(subject)
+            self._set_aside.discard(subject)
         queue = self._behind.get(subject)
         if queue:
             self._ready.appendleft(queue.popleft())
@@ -318,6 +323,7 @@ class Lane:
         self.deferred_subjects.add(subject)
         if self._being_read:
             self._set_aside.add(subject)
+            self._freed.discard(subject)
         for behind in self._behind.pop(subject, ()):
             self._entries.pop(behind.job.id, None)
             self.waiting -= 1

@@ -398,7 +398,8 @@ async def test_one_connection_s_flood_does_not_delay_another_s_event(house: "Hou
 async def test_a_worker_that_is_told_to_stop_while_it_has_nothing_to_do_stops(house: "House") -> None:
     await house.publish()
     house.start()
-    await house.until(lambda: house.layer.value("select count(owner) from integration.lane") == 1)
+    house.layer.emit("first")
+    await house.until_accepted(1)
     async with asyncio.timeout(5):
         await house.stop("worker")
         await house.stop("dispatcher")

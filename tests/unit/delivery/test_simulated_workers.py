@@ -787,6 +787,9 @@ WEATHERS = {
     "specs change while partners fail": Weather(partner_failures=0.4, publications=True, slowness=0.02),
     "workers come and go": Weather(rebalancing=True),
     "workers come and go while partners fail": Weather(partner_failures=0.3, rebalancing=True),
+    "lanes change hands while they are read": Weather(
+        partner_failures=0.3, rebalancing=True, slowness=0.08, events=300
+    ),
     "workers are killed": Weather(kills=True, rebalancing=True),
     "a worker is cut off": Weather(partitions=True, rebalancing=True),
     "everything at once": Weather(
