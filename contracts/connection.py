@@ -110,7 +110,7 @@ class DeletionPolicy(StrEnum):
     """What becomes of undelivered jobs when the connection is deleted."""
 
     DRAIN = "Drain"
-    """Deliver what is there, accept nothing new, then delete."""
+    """Accept nothing new, deliver what is there for as long as drainTimeout says, then delete."""
     DELETE = "Delete"
     """Delete at once, with what is undelivered."""
     ORPHAN = "Orphan"
@@ -371,11 +371,28 @@ class DeliverySpec(WireModel):
     """Time that one attempt may take."""
 
 
+class ReplicasSpec(WireModel):
+    """Between which numbers the workers follow the backlog."""
+
+    min: Annotated[int, Strict(), Field(ge=0, le=50)] = 0
+    """Workers that run even when there is nothing to deliver."""
+    max: Annotated[int, Strict(), Field(ge=1, le=50)] = 4
+    """Workers that run at most."""
+
+    @model_validator(mode="after")
+    def _min_is_not_above_max(self) -> Self:
+        if self.min > self.max:
+            raise ValueError("min must not be larger than max, which is 4 if left out; lower min or raise max")
+        return self
+
+
 class WorkersSpec(WireModel):
     """The workers that deliver for the connection."""
 
     isolation: Isolation = Isolation.TENANT
-    """Who shares the workers."""
+    """Who shares the workers; immutable: delete and create the connection to move it to other workers."""
+    replicas: ReplicasSpec = ReplicasSpec()
+    """How many workers there are."""
 
 
 class CommonConnectionSpec(WireModel):
@@ -387,6 +404,8 @@ class CommonConnectionSpec(WireModel):
     """Deliver nothing for now; events keep becoming jobs."""
     deletion_policy: DeletionPolicy = DeletionPolicy.DRAIN
     """What becomes of undelivered jobs when the connection is deleted."""
+    drain_timeout: Annotated[Duration, DurationBounds("1s", "24h")] = timedelta(minutes=10)
+    """How long a deleted connection with the policy Drain goes on delivering; what is left becomes dead letters."""
     routes: Annotated[tuple[RouteSpec, ...], Field(min_length=1, max_length=32)]
     """Which events are delivered; an event is delivered once for every route that selects it."""
     delivery: DeliverySpec = DeliverySpec()

@@ -57,7 +57,9 @@ def test_a_webhook_connection_needs_no_more_than_address_and_secret() -> None:
     assert parsed.webhook.tls is None
     assert parsed.suspend is False
     assert parsed.deletion_policy is DeletionPolicy.DRAIN
+    assert parsed.drain_timeout == timedelta(minutes=10)
     assert parsed.workers.isolation is Isolation.TENANT
+    assert (parsed.workers.replicas.min, parsed.workers.replicas.max) == (0, 4)
     assert parsed.routes[0].ordering is Ordering.PER_SUBJECT
 
 
@@ -93,7 +95,8 @@ def test_delivery_defaults_are_those_of_the_design() -> None:
             suspend=True,
             deletionPolicy="Orphan",
             delivery={"timeout": "250ms", "retry": {"initialDelay": "1m30s"}},
-            workers={"isolation": "Connection"},
+            drainTimeout="24h",
+            workers={"isolation": "Connection", "replicas": {"min": 1, "max": 50}},
         ),
         spec("Pipedrive", pipedrive={"auth": {"apiToken": {"tokenFrom": TOKEN_FROM}}}),
     ],
@@ -119,7 +122,7 @@ def test_python_names_are_not_accepted_on_the_wire() -> None:
     assert problems(webhook() | {"deletion_policy": "Drain"}) == [
         (
             "spec.deletion_policy: this field is unknown; allowed here are "
-            "deletionPolicy, delivery, provider, routes, suspend, tenant, webhook, workers"
+            "deletionPolicy, delivery, drainTimeout, provider, routes, suspend, tenant, webhook, workers"
         )
     ]
 
@@ -213,6 +216,27 @@ def test_delays_must_grow() -> None:
     document = webhook() | {"delivery": {"retry": {"initialDelay": "1h", "maxDelay": "5s"}}}
 
     assert problems(document) == ["spec.delivery.retry: initialDelay must not be longer than maxDelay"]
+
+
+@pytest.mark.parametrize("replicas", [{"min": 5}, {"min": 2, "max": 1}])
+def test_there_are_at_least_as_many_workers_at_most_as_at_least(replicas: dict[str, int]) -> None:
+    assert problems(webhook() | {"workers": {"replicas": replicas}}) == [
+        "spec.workers.replicas: min must not be larger than max, which is 4 if left out; lower min or raise max"
+    ]
+
+
+@pytest.mark.parametrize("replicas", [{"min": -1}, {"max": 0}, {"max": 51}])
+def test_the_number_of_workers_is_bounded(replicas: dict[str, int]) -> None:
+    [problem] = problems(webhook() | {"workers": {"replicas": replicas}})
+
+    assert problem.startswith(f"spec.workers.replicas.{next(iter(replicas))}: found ")
+
+
+@pytest.mark.parametrize("timeout", ["999ms", "25h"])
+def test_draining_is_bounded(timeout: str) -> None:
+    [problem] = problems(webhook() | {"drainTimeout": timeout})
+
+    assert problem.endswith("a duration from 1s to 24h is allowed here")
 
 
 def test_route_names_are_unique() -> None:
