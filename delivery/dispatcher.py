@@ -27,6 +27,7 @@ from store.dispatch import (
     RoutingFailure,
     read_batch,
     read_cursor,
+    read_epoch,
     read_routes,
     set_asleep,
     write_jobs,
@@ -122,8 +123,9 @@ class Dispatcher:
             after = cursor.window_closed() if batch is None else batch.next_cursor(cursor)
             if not await write_jobs(database, cursor, after, jobs, failures):
                 self._metrics.batches.labels("lost").inc()
-                await asyncio.sleep(STANDBY_SECONDS)
-                return
+                if await read_epoch(database) == routing.epoch:
+                    await asyncio.sleep(STANDBY_SECONDS)
+                return  # or a connection ended, and the batch is routed anew
             cursor = after
             self._note(batch.events if batch else [], jobs, failures)
             if self._busy:

@@ -4,7 +4,8 @@ StoreError
 ├── DatabaseUnreachableError   the server does not answer, or ended the connection
 ├── NotMigratedError           the schema is missing or older than this program
 ├── LeaseLostError             this worker's session is over; its lanes have, or will have, another owner
-    ├── ImmutableFieldError        a published connection cannot change its tenant or its pool
+├── SupersededError            another operator leads; this one must stop writing
+├── PoolRoleError              a pool's login cannot be made, changed or dropped as asked
 └── RestoredDatabaseError      the transaction numbers in the cursor belong to another cluster
 """
 
@@ -29,5 +30,9 @@ class LeaseLostError(StoreError):
     """This worker's session is over: nothing of what it asked was written."""
 
 
-class ImmutableFieldError(StoreError):
-    """A published connection was to change its tenant or its pool: delete it and create it anew."""
+class SupersededError(StoreError):
+    """Another operator leads: nothing was written, and nothing of this one's term will be."""
+
+
+class PoolRoleError(StoreError):
+    """The database refuses to make, change or drop a pool's login role."""

@@ -2,96 +2,142 @@
 
 One transaction brings connections, routes and lanes to what the specs say and counts the routing epoch up, so that
 dispatchers and workers see either all of a publication or nothing of it. Publishing what is already published
-changes nothing, not even the epoch.
+changes nothing, not even the epoch. A publication of any size is some eight statements; one that changes nothing is
+two. How connections end for good is in `store.removal`.
+
+Who writes first locks the routing row, so publications follow one another and the next epoch is known from the start.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from psycopg.types.json import Jsonb
 
 from contracts.connection import ConnectionSpec, Ordering
 from contracts.ids import ConnectionId, ConnectionUid, PoolId, TenantId
 from store.database import Database, run, transaction
-from store.errors import ImmutableFieldError
+from store.leadership import Term, require_term
 from store.statement import statement
 
 CHANNEL = "integration_routing"
 
-SUPERSEDE_CONNECTION = statement(
-    "supersede_connection",
-    "Make way for a new object of an old one's name: the old connection goes on under another name, without intake. "
-    "$1 uid, $2 namespace, $3 name.",
+LOCK_ROUTING = statement(
+    "lock_routing",
+    "Let no other publication in until this transaction ends; the epoch it will have.",
+    "select epoch + 1 from integration.routing for no key update",
+)
+
+COMPARE_CONNECTIONS = statement(
+    "compare_connections",
+    "What is published of some connections, and whether that differs from what is wanted; no row for new ones. "
+    "$1 uids, $2 namespaces, $3 names, $4 specs.",
     """
-    with former as (
-        update integration.connection set name = name || '~' || id
-        where namespace = $2::text and name = $3::text and uid <> $1::uuid
-        returning id
-    )
-    update integration.route r set active = false from former f where r.connection_id = f.id
+    select c.uid, c.tenant_id, l.pool_id, p.name, c.epoch,
+           c.spec <> w.spec or (c.namespace, c.name) <> (w.namespace, w.name) or l.connection_id is null
+               or not exists (select from integration.route r where r.connection_id = c.id and r.active)
+    from unnest($1::uuid[], $2::text[], $3::text[], $4::jsonb[]) as w (uid, namespace, name, spec)
+    join integration.connection c using (uid)
+    left join integration.lane l on l.connection_id = c.id
+    left join integration.pool p on p.id = l.pool_id
     """,
 )
 
-UPSERT_CONNECTION = statement(
-    "upsert_connection",
-    "Write a connection's spec if it differs from the published one; no row if it is the same. "
-    "$1 uid, $2 tenant, $3 namespace, $4 name, $5 provider, $6 spec.",
+SUPERSEDE_CONNECTIONS = statement(
+    "supersede_connections",
+    "Make way for new objects of old ones' names: an old connection goes on under another name, without intake. "
+    "$1 uids, $2 namespaces, $3 names, $4 epoch.",
     """
-    insert into integration.connection as c (uid, tenant_id, namespace, name, provider, spec)
-    values ($1::uuid, $2::text, $3::text, $4::text, $5::text, $6::jsonb)
-    on conflict (namespace, name) do update
-    set spec = excluded.spec, generation = c.generation + 1
-    where c.spec <> excluded.spec
-       or not exists (select from integration.route r where r.connection_id = c.id and r.active)
-    returning c.id, c.tenant_id
+    with former as (
+        update integration.connection c set name = c.name || '~' || c.id, epoch = $4::bigint
+        from unnest($1::uuid[], $2::text[], $3::text[]) as w (uid, namespace, name)
+        where c.namespace = w.namespace and c.name = w.name and c.uid <> w.uid
+        returning c.id
+    )
+    update integration.route r set active = false from former f where r.connection_id = f.id and r.active
+    """,
+)
+
+WRITE_CONNECTIONS = statement(
+    "write_connections",
+    "Write connections and their specs. "
+    "$1 uids, $2 tenants, $3 namespaces, $4 names, $5 providers, $6 specs, $7 epoch.",
+    """
+    insert into integration.connection as c (uid, tenant_id, namespace, name, provider, spec, epoch)
+    select w.*, $7::bigint
+    from unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::jsonb[]) as w
+    on conflict (uid) do update
+    set namespace = excluded.namespace, name = excluded.name, spec = excluded.spec, epoch = excluded.epoch,
+        generation = c.generation + 1, deleted_at = null
+    returning c.uid, c.id
     """,
 )
 
 WRITE_ROUTES = statement(
     "write_routes",
-    "Bring a connection's routes to its spec; the ids of routes that stay, stay. "
-    "$1 connection, $2 tenant, $3 names, $4 events as JSON arrays, $5 filters, $6 ordered.",
+    "Bring connections' routes to their specs; the ids of routes that stay, stay. $1 connections, then for each route "
+    "$2 connection, $3 tenant, $4 name, $5 events as a JSON array, $6 filter, $7 ordered.",
     """
     with wanted as (
-        select name, array(select jsonb_array_elements_text(events)) as events, filter, ordered
-        from unnest($3::text[], $4::jsonb[], $5::text[], $6::boolean[]) as r (name, events, filter, ordered)
+        select connection_id, tenant_id, name, array(select jsonb_array_elements_text(events)) as events, filter,
+               ordered
+        from unnest($2::int[], $3::text[], $4::text[], $5::jsonb[], $6::text[], $7::boolean[])
+            as r (connection_id, tenant_id, name, events, filter, ordered)
     ),
     retired as (
-        update integration.route set active = false
-        where connection_id = $1::int and active and name not in (select name from wanted)
+        update integration.route r set active = false
+        where r.connection_id = any ($1::int[]) and r.active
+          and not exists (select from wanted w where w.connection_id = r.connection_id and w.name = r.name)
     )
     insert into integration.route (connection_id, tenant_id, name, events, filter, ordered)
-    select $1::int, $2::text, name, events, filter, ordered from wanted
+    select connection_id, tenant_id, name, events, filter, ordered from wanted
     on conflict (connection_id, name) do update
     set events = excluded.events, filter = excluded.filter, ordered = excluded.ordered, active = true
     """,
 )
 
 # A changed spec is a reason to try a quarantined partner again at once.
-WRITE_LANE = statement(
-    "write_lane",
-    "Bring a connection's lane to its spec; a new one starts with a full bucket. "
-    "$1 connection, $2 tenant, $3 pool, $4 suspended.",
+WRITE_LANES = statement(
+    "write_lanes",
+    "Bring connections' lanes to their specs; a new one starts with a full bucket. "
+    "$1 connections, $2 tenants, $3 pools, $4 suspended.",
     """
     insert into integration.lane as l (connection_id, tenant_id, pool_id, suspended, tokens, tokens_at)
-    values ($1::int, $2::text, $3::int, $4::boolean, 'infinity', now())
+    select w.*, 'infinity', now()
+    from unnest($1::int[], $2::text[], $3::int[], $4::boolean[]) as w (connection_id, tenant_id, pool_id, suspended)
+    order by w.connection_id
     on conflict (connection_id) do update
     set suspended = excluded.suspended, revision = l.revision + 1,
         probe_at = case when l.state = 'Quarantined' then now() end
-    returning pool_id
+    """,
+)
+
+GRANT_TENANTS = statement(
+    "grant_tenants",
+    "Let pools' roles read tenants' events. $1 pools, $2 tenants.",
+    """
+    insert into integration.tenant_role (role, tenant_id)
+    select distinct p.role, w.tenant_id
+    from unnest($1::int[], $2::text[]) as w (pool_id, tenant_id) join integration.pool p on p.id = w.pool_id
+    on conflict do nothing
     """,
 )
 
 RETIRE_CONNECTIONS = statement(
     "retire_connections",
-    "Stop the intake of connections that are no longer wanted; what they have queued is still delivered. $1 uids.",
+    "Stop the intake of connections that are no longer wanted; what they have queued is still delivered. "
+    "$1 uids, $2 epoch.",
     """
-    update integration.route r set active = false
-    from integration.connection c
-    where c.id = r.connection_id and c.uid = any ($1::uuid[]) and r.active
-    returning r.connection_id
+    with stopped as (
+        update integration.route r set active = false
+        from integration.connection c
+        where c.id = r.connection_id and c.uid = any ($1::uuid[]) and r.active
+        returning r.connection_id
+    )
+    update integration.connection set epoch = $2::bigint
+    where id in (select connection_id from stopped)
+    returning id
     """,
 )
 
@@ -115,16 +161,6 @@ COUNT_EPOCH = statement(
     """,
 )
 
-GRANT_TENANT = statement(
-    "grant_tenant",
-    "Let a pool's role read a tenant's events. $1 pool, $2 tenant.",
-    """
-    insert into integration.tenant_role (role, tenant_id)
-    select role, $2::text from integration.pool where id = $1::int
-    on conflict do nothing
-    """,
-)
-
 WRITE_POOL = statement(
     "write_pool",
     "Name a pool and the database role of its workers; a new role sees the tenants that the former saw. "
@@ -143,9 +179,22 @@ LANE_STATES = statement(
     """
     select c.uid, c.namespace, c.name, c.tenant_id, c.provider,
            exists (select from integration.route r where r.connection_id = c.id and r.active),
-           l.state, l.suspended, l.owner is not null, l.quarantined_at, l.quarantine_reason, l.probe_at, l.paused_until
-    from integration.lane l join integration.connection c on c.id = l.connection_id
+           l.state, l.suspended, l.owner is not null, l.quarantined_at, l.quarantine_reason, l.probe_at, l.paused_until,
+           p.name, c.epoch
+    from integration.lane l
+    join integration.connection c on c.id = l.connection_id
+    join integration.pool p on p.id = l.pool_id
     order by c.namespace, c.name
+    """,
+)
+
+READ_QUARANTINED = statement(
+    "read_quarantined",
+    "Quarantined connections, since when and why.",
+    """
+    select c.uid, l.quarantined_at, l.quarantine_reason
+    from integration.lane l join integration.connection c on c.id = l.connection_id
+    where l.state = 'Quarantined'
     """,
 )
 
@@ -159,6 +208,23 @@ class PublishedConnection:
     name: str
     spec: ConnectionSpec
     pool: PoolId
+
+
+@dataclass(frozen=True, slots=True)
+class Publication:
+    """A connection is published as wanted; `epoch` is the routing epoch with which it last changed."""
+
+    uid: ConnectionUid
+    epoch: int
+    changed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A connection stays as it was: its tenant or its pool would change."""
+
+    uid: ConnectionUid
+    reason: str
 
 
 class ConnectionState(NamedTuple):
@@ -177,75 +243,141 @@ class ConnectionState(NamedTuple):
     quarantine_reason: str | None
     probe_at: datetime | None
     paused_until: datetime | None
+    pool: str
+    epoch: int
+
+
+class _Compared(NamedTuple):
+    """What is published of a connection that is wanted; no pool if it had ended for good."""
+
+    tenant: TenantId
+    pool: PoolId | None
+    pool_name: str | None
+    epoch: int
+    differs: bool
 
 
 async def connection_states(database: Database) -> list[ConnectionState]:
-    """Return every connection with its state, by namespace and name."""
+    """Return every connection with its state, by namespace and name; those that ended for good are left out."""
     return list(map(ConnectionState._make, await run(database, LANE_STATES)))
 
 
+async def quarantined(database: Database) -> dict[ConnectionUid, tuple[datetime, str]]:
+    """Return since when and why connections are quarantined; reads those alone."""
+    return {row[0]: (row[1], row[2]) for row in await run(database, READ_QUARANTINED)}
+
+
 async def write_pool(database: Database, name: str, role: str) -> PoolId:
-    """Create or rename a pool's role; return the pool's id."""
+    """Create a pool for a role that somebody else makes, or rename its role; return the pool's id."""
     rows = await run(database, WRITE_POOL, (name, role))
     return PoolId(rows[0][0])
 
 
 async def publish(
-    database: Database, connections: Sequence[PublishedConnection], retired: Sequence[ConnectionUid] = ()
-) -> int | None:
-    """Publish connections and retire others; return the new routing epoch, or None if nothing had changed.
+    database: Database, connections: Sequence[PublishedConnection], *, term: Term | None = None
+) -> list[Publication | Refusal]:
+    """Publish connections, each uid and each name once, in one transaction; return what became of each, in that order.
 
-    Raise ImmutableFieldError, with nothing written, if a connection belongs to another tenant or pool.
+    Raise SupersededError, with nothing written.
     """
+    if not connections:
+        return []
+    specs = [Jsonb(each.spec.model_dump(mode="json", by_alias=True, exclude_none=True)) for each in connections]
     async with transaction(database):
-        changed = [await _publish_one(database, connection) for connection in connections]
-        stopped = await run(database, RETIRE_CONNECTIONS, (list(retired),)) if retired else []
-        if not any(changed) and not stopped:
-            return None
-        return await _count_epoch(database)
+        await require_term(database, term)
+        epoch = await lock_routing(database)
+        published = await _compare(database, connections, specs)
+        answers: list[Publication | Refusal] = []
+        changed: list[tuple[PublishedConnection, Jsonb]] = []
+        for connection, spec in zip(connections, specs, strict=True):
+            answer = _judge(connection, published.get(connection.uid), epoch)
+            answers.append(answer)
+            if isinstance(answer, Publication) and answer.changed:
+                changed.append((connection, spec))
+        if changed:
+            await _write(database, changed, epoch)
+            await count_epoch(database)
+    return answers
 
 
-async def release(database: Database, namespace: str, name: str) -> bool:
+async def retire(database: Database, uids: Sequence[ConnectionUid], *, term: Term | None = None) -> None:
+    """Stop the intake of connections; what they have queued is still delivered."""
+    async with transaction(database):
+        await require_term(database, term)
+        epoch = await lock_routing(database)
+        if await run(database, RETIRE_CONNECTIONS, (list(uids), epoch)):
+            await count_epoch(database)
+
+
+async def release(database: Database, namespace: str, name: str, *, term: Term | None = None) -> bool:
     """Have a quarantined connection probed at once; False if it is not quarantined."""
     async with transaction(database):
+        await require_term(database, term)
         if not await run(database, RELEASE_LANE, (namespace, name)):
             return False
-        await _count_epoch(database)
+        await count_epoch(database)
         return True
 
 
-async def _publish_one(database: Database, connection: PublishedConnection) -> bool:
-    spec = connection.spec
-    document = Jsonb(spec.model_dump(mode="json", by_alias=True, exclude_none=True))
-    await run(database, SUPERSEDE_CONNECTION, (connection.uid, connection.namespace, connection.name))
-    identity = (connection.uid, spec.tenant, connection.namespace, connection.name, spec.provider.value)
-    rows = await run(database, UPSERT_CONNECTION, (*identity, document))
-    if not rows:
-        return False
-    connection_id = ConnectionId(rows[0][0])
-    if rows[0][1] != spec.tenant:
-        raise ImmutableFieldError(
-            f"{connection.namespace}/{connection.name} belongs to tenant {rows[0][1]}, not to {spec.tenant}; "
-            "delete the connection and create it anew"
-        )
-    routes = (
-        [route.name for route in spec.routes],
-        [Jsonb(list(route.events)) for route in spec.routes],
-        [route.filter for route in spec.routes],
-        [route.ordering is Ordering.PER_SUBJECT for route in spec.routes],
-    )
-    await run(database, WRITE_ROUTES, (connection_id, spec.tenant, *routes))
-    rows = await run(database, WRITE_LANE, (connection_id, spec.tenant, connection.pool, spec.suspend))
-    if rows[0][0] != connection.pool:
-        raise ImmutableFieldError(
-            f"{connection.namespace}/{connection.name} is delivered by pool {rows[0][0]} and cannot move to pool "
-            f"{connection.pool} with jobs under way; delete the connection and create it anew"
-        )
-    await run(database, GRANT_TENANT, (connection.pool, spec.tenant))
-    return True
-
-
-async def _count_epoch(database: Database) -> int:
-    rows = await run(database, COUNT_EPOCH)
+async def lock_routing(database: Database) -> int:
+    """Let no other publication in until the transaction under way ends; return the epoch that this one will have."""
+    rows = await run(database, LOCK_ROUTING)
     epoch: int = rows[0][0]
     return epoch
+
+
+async def count_epoch(database: Database) -> None:
+    """Count the epoch up and wake all who hold an older one."""
+    await run(database, COUNT_EPOCH)
+
+
+async def _compare(
+    database: Database, connections: Sequence[PublishedConnection], specs: Sequence[Jsonb]
+) -> dict[ConnectionUid, _Compared]:
+    uids, namespaces, names = zip(*((each.uid, each.namespace, each.name) for each in connections), strict=True)
+    rows = await run(database, COMPARE_CONNECTIONS, (list(uids), list(namespaces), list(names), list(specs)))
+    return {row[0]: _Compared._make(row[1:]) for row in rows}
+
+
+def _judge(wanted: PublishedConnection, published: _Compared | None, epoch: int) -> Publication | Refusal:
+    if published is None:
+        return Publication(wanted.uid, epoch, changed=True)
+    name = f"{wanted.namespace}/{wanted.name}"
+    if published.tenant != wanted.spec.tenant:
+        reason = f"{name} belongs to tenant {published.tenant}, not to {wanted.spec.tenant}"
+        return Refusal(wanted.uid, f"{reason}; delete the connection and create it anew")
+    if published.pool is not None and published.pool != wanted.pool:
+        reason = f"{name} is delivered by pool {published.pool_name} and cannot move to another with jobs under way"
+        return Refusal(wanted.uid, f"{reason}; delete the connection and create it anew")
+    return Publication(wanted.uid, epoch if published.differs else published.epoch, published.differs)
+
+
+async def _write(database: Database, changed: Sequence[tuple[PublishedConnection, Jsonb]], epoch: int) -> None:
+    """Write connections that are new or differ. Workers lock lanes last as well, hence the order."""
+    wanted = [connection for connection, _ in changed]
+    uids = [each.uid for each in wanted]
+    names = [each.namespace for each in wanted], [each.name for each in wanted]
+    tenants = [each.spec.tenant for each in wanted]
+    await run(database, SUPERSEDE_CONNECTIONS, (uids, *names, epoch))
+    providers = [each.spec.provider.value for each in wanted]
+    parameters = (uids, tenants, *names, providers, [spec for _, spec in changed], epoch)
+    ids: dict[ConnectionUid, ConnectionId] = dict(await run(database, WRITE_CONNECTIONS, parameters))
+    connections = [ids[uid] for uid in uids]
+    await run(database, WRITE_ROUTES, (connections, *_route_columns(wanted, ids)))
+    pools = [each.pool for each in wanted]
+    await run(database, WRITE_LANES, (connections, tenants, pools, [each.spec.suspend for each in wanted]))
+    await run(database, GRANT_TENANTS, (pools, tenants))
+
+
+def _route_columns(
+    wanted: Sequence[PublishedConnection], ids: dict[ConnectionUid, ConnectionId]
+) -> tuple[list[Any], ...]:
+    routes = [(ids[each.uid], each.spec.tenant, route) for each in wanted for route in each.spec.routes]
+    return (
+        [connection for connection, _, _ in routes],
+        [tenant for _, tenant, _ in routes],
+        [route.name for _, _, route in routes],
+        [Jsonb(list(route.events)) for _, _, route in routes],
+        [route.filter for _, _, route in routes],
+        [route.ordering is Ordering.PER_SUBJECT for _, _, route in routes],
+    )

@@ -70,6 +70,34 @@ begin
     return true;
 end $_$;
 
+CREATE FUNCTION integration.drop_pool(pool text) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    role_name name := integration.pool_role(pool);
+begin
+    delete from integration.pool p where p.name = pool; -- refused by foreign keys while it has lanes or sessions
+    if not exists (select from pg_roles where rolname = role_name) then
+        return;
+    end if;
+    -- Ending a role's sessions takes its rights. Who made the role may give himself those, and they end with it.
+    if not pg_has_role(role_name, 'usage') then
+        execute format('grant %I to %I', role_name, current_user)
+            || case when current_setting('server_version_num')::int >= 160000 then ' with inherit true' else '' end;
+    end if;
+    perform pg_terminate_backend(pid) from pg_stat_activity where usename = role_name;
+    if exists (
+        select from pg_database d, aclexplode(d.datacl) a join pg_roles r on r.oid = a.grantee
+        where d.datname = current_database() and r.rolname = role_name
+    ) then
+        execute format('revoke connect on database %I from %I', current_database(), role_name);
+    end if;
+    execute format('drop role %I', role_name);
+end $$;
+
+COMMENT ON FUNCTION integration.drop_pool(pool text) IS 'Delete an empty pool, end the sessions of its role and drop the role.';
+
 CREATE FUNCTION integration.emit_event(tenant text, type text, subject text, data jsonb, dedupe_key text DEFAULT NULL::text) RETURNS text
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -207,6 +235,63 @@ CREATE FUNCTION integration.partitions(parent text) RETURNS TABLE(partition text
     where i.inhparent = ('integration.' || parent)::regclass and c.relname ~ '_[0-9]{8}$'
 $_$;
 
+CREATE FUNCTION integration.pool_role(pool text) RETURNS name
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $_$
+declare
+    found_role name;
+    foreign_groups bigint;
+begin
+    select p.role into found_role from integration.pool p where p.name = pool;
+    if not found then
+        raise exception 'there is no pool %', quote_literal(left(pool, 200))
+            using errcode = '22023', hint = 'Create the pool before its login.';
+    end if;
+    if found_role !~ '^integration_pool_[0-9a-f]{16}$' then
+        raise exception 'role % is not one that belongs to a pool', quote_ident(found_role)
+            using errcode = '42501', hint = 'Logins of other roles are made by people.';
+    end if;
+    select count(*) filter (where g.rolname is distinct from 'integration_worker') into foreign_groups
+    from pg_roles r
+    left join pg_auth_members m on m.member = r.oid
+    left join pg_roles g on g.oid = m.roleid
+    where r.rolname = found_role;
+    if foreign_groups > 0 or exists (
+        select from pg_roles r where r.rolname = found_role
+        and (r.rolsuper or r.rolcreaterole or r.rolcreatedb or r.rolreplication or r.rolbypassrls)
+    ) then
+        raise exception 'role % exists and is not a pool''s', quote_ident(found_role)
+            using errcode = '42501', hint = 'Drop or rename it; it has rights that no pool''s role has.';
+    end if;
+    return found_role;
+end $_$;
+
+CREATE FUNCTION integration.set_pool_credential(pool text, credential text, verifier text) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $_$
+declare
+    role_name name := integration.pool_role(pool);
+begin
+    if coalesce(verifier !~ '^SCRAM-SHA-256\$[0-9]{4,7}:[A-Za-z0-9+/]{22,86}={0,2}\$[A-Za-z0-9+/]{43}=:[A-Za-z0-9+/]{43}=$', true) then
+        raise exception 'that is not a SCRAM-SHA-256 verifier'
+            using errcode = '22023', hint = 'Passwords come here as verifiers only.';
+    end if;
+    if exists (select from pg_roles where rolname = role_name) then
+        execute format('alter role %I login password %L', role_name, verifier);
+    else
+        execute format('create role %I login password %L', role_name, verifier);
+        execute format('grant integration_worker to %I', role_name);
+    end if;
+    if not has_database_privilege(role_name, current_database(), 'connect') then
+        execute format('grant connect on database %I to %I', current_database(), role_name);
+    end if;
+    update integration.pool p set credential = set_pool_credential.credential where p.name = pool;
+end $_$;
+
+COMMENT ON FUNCTION integration.set_pool_credential(pool text, credential text, verifier text) IS 'Give a pool''s role, made if need be, a login with this SCRAM verifier, and record the id of the password.';
+
 CREATE TABLE integration.attempt (
     at timestamp with time zone NOT NULL,
     event_id bigint NOT NULL,
@@ -252,12 +337,18 @@ CREATE TABLE integration.connection (
     name text NOT NULL,
     provider text NOT NULL,
     generation bigint DEFAULT 1 NOT NULL,
-    spec jsonb NOT NULL
+    spec jsonb NOT NULL,
+    epoch bigint DEFAULT 0 NOT NULL,
+    deleted_at timestamp with time zone
 );
 
 ALTER TABLE ONLY integration.connection FORCE ROW LEVEL SECURITY;
 
 COMMENT ON TABLE integration.connection IS 'One tenant''s link to one partner account. The spec holds references to Secrets, never values.';
+
+COMMENT ON COLUMN integration.connection.epoch IS 'The routing epoch with which this connection last changed.';
+
+COMMENT ON COLUMN integration.connection.deleted_at IS 'When it ended for good. The row stays under a freed name: history, dead letters and attempts still resolve.';
 
 ALTER TABLE integration.connection ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
     SEQUENCE NAME integration.connection_id_seq
@@ -444,15 +535,32 @@ COMMENT ON COLUMN integration.lane.paused_until IS 'The partner asked for silenc
 
 COMMENT ON COLUMN integration.lane.tokens IS 'Left in the bucket when the last owner gave the lane back; null while an owner has them.';
 
+CREATE TABLE integration.operator_term (
+    only_row boolean DEFAULT true NOT NULL,
+    lease_created timestamp with time zone NOT NULL,
+    transitions bigint NOT NULL,
+    holder text NOT NULL,
+    CONSTRAINT operator_term_holder_check CHECK ((holder <> ''::text)),
+    CONSTRAINT operator_term_only_row_check CHECK (only_row),
+    CONSTRAINT operator_term_transitions_check CHECK ((transitions >= 0))
+);
+
+COMMENT ON TABLE integration.operator_term IS 'The newest leader''s time in office. Whatever an operator writes holds this row locked and finds its own term in it.';
+
+COMMENT ON COLUMN integration.operator_term.lease_created IS 'Creation time of the Lease: one that was deleted and made anew counts its transitions from the beginning.';
+
 CREATE TABLE integration.pool (
     id integer NOT NULL,
     name text NOT NULL,
-    role name NOT NULL
+    role name NOT NULL,
+    credential text
 );
 
 ALTER TABLE ONLY integration.pool FORCE ROW LEVEL SECURITY;
 
 COMMENT ON TABLE integration.pool IS 'The unit of isolation: the workers of one Deployment and their database role.';
+
+COMMENT ON COLUMN integration.pool.credential IS 'Which password the pool''s role has, by an id that says nothing of it.';
 
 ALTER TABLE integration.pool ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
     SEQUENCE NAME integration.pool_id_seq
@@ -569,6 +677,9 @@ ALTER TABLE ONLY integration.job
 ALTER TABLE ONLY integration.lane
     ADD CONSTRAINT lane_pkey PRIMARY KEY (connection_id);
 
+ALTER TABLE ONLY integration.operator_term
+    ADD CONSTRAINT operator_term_pkey PRIMARY KEY (only_row);
+
 ALTER TABLE ONLY integration.pool
     ADD CONSTRAINT pool_name_key UNIQUE (name);
 
@@ -622,6 +733,8 @@ CREATE INDEX job_ready ON integration.job USING btree (connection_id, id) WHERE 
 CREATE INDEX lane_owner ON integration.lane USING btree (owner);
 
 CREATE INDEX lane_pool ON integration.lane USING btree (pool_id);
+
+CREATE INDEX lane_quarantined ON integration.lane USING btree (probe_at) WHERE (state = 'Quarantined'::text);
 
 ALTER INDEX integration.attempt_event ATTACH PARTITION integration.attempt_default_event_id_idx;
 
@@ -688,6 +801,8 @@ ALTER TABLE integration.lane ENABLE ROW LEVEL SECURITY;
 
 CREATE POLICY operator ON integration.connection TO integration_operator USING (true);
 
+CREATE POLICY operator ON integration.dead_letter FOR INSERT TO integration_operator WITH CHECK (true);
+
 CREATE POLICY operator ON integration.job FOR SELECT TO integration_operator USING (true);
 
 CREATE POLICY operator ON integration.lane TO integration_operator USING (true);
@@ -698,7 +813,11 @@ CREATE POLICY operator ON integration.route TO integration_operator USING (true)
 
 CREATE POLICY operator ON integration.tenant_role TO integration_operator USING (true);
 
+CREATE POLICY operator ON integration.worker_session FOR DELETE TO integration_operator USING (true);
+
 CREATE POLICY operator_deletes ON integration.job FOR DELETE TO integration_operator USING (true);
+
+CREATE POLICY operator_reads ON integration.worker_session FOR SELECT TO integration_operator USING (true);
 
 CREATE POLICY owner ON integration.attempt TO schema_owner USING (true);
 
@@ -713,6 +832,8 @@ CREATE POLICY owner ON integration.event_dedupe TO schema_owner USING (true);
 CREATE POLICY owner ON integration.event_default TO schema_owner USING (true);
 
 CREATE POLICY owner ON integration.job TO schema_owner USING (true);
+
+CREATE POLICY owner ON integration.pool TO schema_owner USING (true);
 
 ALTER TABLE integration.pool ENABLE ROW LEVEL SECURITY;
 
@@ -788,6 +909,9 @@ GRANT ALL ON FUNCTION integration.check_event(tenant text, type text, subject te
 
 REVOKE ALL ON FUNCTION integration.create_partition(parent text, day date) FROM PUBLIC;
 
+REVOKE ALL ON FUNCTION integration.drop_pool(pool text) FROM PUBLIC;
+GRANT ALL ON FUNCTION integration.drop_pool(pool text) TO integration_operator;
+
 REVOKE ALL ON FUNCTION integration.emit_event(tenant text, type text, subject text, data jsonb, dedupe_key text) FROM PUBLIC;
 GRANT ALL ON FUNCTION integration.emit_event(tenant text, type text, subject text, data jsonb, dedupe_key text) TO integration_producer;
 
@@ -798,6 +922,11 @@ REVOKE ALL ON FUNCTION integration.maintain(event_days integer, attempt_days int
 GRANT ALL ON FUNCTION integration.maintain(event_days integer, attempt_days integer, dead_letter_days integer, ahead_days integer) TO integration_dispatcher;
 
 REVOKE ALL ON FUNCTION integration.partitions(parent text) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION integration.pool_role(pool text) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION integration.set_pool_credential(pool text, credential text, verifier text) FROM PUBLIC;
+GRANT ALL ON FUNCTION integration.set_pool_credential(pool text, credential text, verifier text) TO integration_operator;
 
 GRANT SELECT ON TABLE integration.attempt TO integration_reader;
 GRANT INSERT ON TABLE integration.attempt TO integration_worker;
@@ -810,10 +939,13 @@ GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE integration.connection TO integration
 GRANT SELECT ON TABLE integration.dead_letter TO integration_reader;
 GRANT SELECT,INSERT ON TABLE integration.dead_letter TO integration_dispatcher;
 GRANT INSERT ON TABLE integration.dead_letter TO integration_worker;
+GRANT INSERT ON TABLE integration.dead_letter TO integration_operator;
 
 GRANT SELECT ON TABLE integration.dispatch_cursor TO integration_reader;
 GRANT SELECT,UPDATE ON TABLE integration.dispatch_cursor TO integration_dispatcher;
 GRANT SELECT ON TABLE integration.dispatch_cursor TO integration_worker;
+
+GRANT SELECT(revision),UPDATE(revision) ON TABLE integration.dispatch_cursor TO integration_operator;
 
 GRANT SELECT ON TABLE integration.dispatcher_sleep TO integration_emitter;
 GRANT SELECT,UPDATE ON TABLE integration.dispatcher_sleep TO integration_dispatcher;
@@ -870,6 +1002,9 @@ GRANT UPDATE(tokens) ON TABLE integration.lane TO integration_worker;
 
 GRANT UPDATE(tokens_at) ON TABLE integration.lane TO integration_worker;
 
+GRANT SELECT ON TABLE integration.operator_term TO integration_reader;
+GRANT SELECT,INSERT,UPDATE ON TABLE integration.operator_term TO integration_operator;
+
 GRANT SELECT ON TABLE integration.pool TO integration_reader;
 GRANT SELECT ON TABLE integration.pool TO integration_dispatcher;
 GRANT SELECT ON TABLE integration.pool TO integration_worker;
@@ -891,5 +1026,6 @@ GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE integration.tenant_role TO integratio
 
 GRANT SELECT ON TABLE integration.worker_session TO integration_reader;
 GRANT SELECT,INSERT,DELETE ON TABLE integration.worker_session TO integration_worker;
+GRANT SELECT,DELETE ON TABLE integration.worker_session TO integration_operator;
 
 GRANT UPDATE(lease_until) ON TABLE integration.worker_session TO integration_worker;

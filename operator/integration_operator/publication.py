@@ -8,6 +8,7 @@ stays as it was published before, and no other connection notices.
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import assert_never
 
 from connectors.errors import NoConnectorError
 from connectors.registry import connector_factory
@@ -70,16 +71,16 @@ async def publish_resources(
     `resources` are all that exist and can be read. `unreadable` are those that exist and cannot: they stay as they are.
     Raises StoreError, with nothing published.
     """
-    results: list[PublicationResult] = []
+    problems = [tuple(find_problems(resource.connection.spec)) for resource in resources]
     async with transaction(database):
-        for resource in resources:
-            problems = tuple(find_problems(resource.connection.spec))
-            if problems:
-                results.append(PublicationResult(resource, Verdict.REFUSED, problems))
-            else:
-                results.append(PublicationResult(resource, await _publish(database, resource)))
+        sound = [_wanted(resource) for resource, found in zip(resources, problems, strict=True) if not found]
+        answers = {answer.uid: answer for answer in await store.publish(database, sound)}
         present = {resource.uid for resource in resources} | set(unreadable)
         gone = await _retire(database, present)
+    results = [
+        PublicationResult(resource, Verdict.REFUSED, found) if found else _result(resource, answers[resource.uid])
+        for resource, found in zip(resources, problems, strict=True)
+    ]
     return Publication(tuple(results), gone)
 
 
@@ -98,17 +99,26 @@ def find_problems(spec: ConnectionSpec) -> Iterator[Problem]:
             yield Problem(f"spec.routes[{index}].filter", f"{error}; CEL over `event` with a boolean answer is allowed")
 
 
-async def _publish(database: Database, resource: ConnectionResource) -> Verdict:
+def _wanted(resource: ConnectionResource) -> store.PublishedConnection:
     connection = resource.connection
-    wanted = store.PublishedConnection(
+    return store.PublishedConnection(
         resource.uid, connection.namespace, connection.name, connection.spec, resource.pool
     )
-    epoch = await store.publish(database, [wanted])
-    return Verdict.UNCHANGED if epoch is None else Verdict.PUBLISHED
+
+
+def _result(resource: ConnectionResource, answer: store.Publication | store.Refusal) -> PublicationResult:
+    match answer:
+        case store.Publication(changed=changed):
+            return PublicationResult(resource, Verdict.PUBLISHED if changed else Verdict.UNCHANGED)
+        case store.Refusal(reason=reason):
+            return PublicationResult(resource, Verdict.REFUSED, (Problem("spec", reason),))
+        case _:
+            assert_never(answer)
 
 
 async def _retire(database: Database, present: Collection[ConnectionUid]) -> frozenset[ConnectionUid]:
     """Retire what is published and not present; return those that were not retired before."""
-    gone = [uid for uid in await read_statuses(database) if uid not in present]
-    stopped = [uid for uid in gone if await store.publish(database, [], [uid]) is not None]
-    return frozenset(stopped)
+    gone = [uid for uid, state in (await read_statuses(database)).items() if uid not in present and state.active]
+    if gone:
+        await store.retire(database, gone)
+    return frozenset(gone)

@@ -31,7 +31,7 @@ TENANT_TABLES = (
     "attempt",
     "dead_letter",
 )
-NO_TENANT_TABLES = ("event_type", "dispatcher_sleep", "dispatch_cursor", "routing", "schema_version")
+NO_TENANT_TABLES = ("event_type", "dispatcher_sleep", "dispatch_cursor", "routing", "operator_term", "schema_version")
 WORKER_WRITES = ("worker_session", "lane", "job", "attempt", "dead_letter")
 
 
@@ -105,7 +105,13 @@ def test_there_are_no_views_or_definer_functions_around_the_policies(layer: "Lay
     )
 
     assert views == []
-    assert definers == [("emit_event", True), ("emit_events", True), ("maintain", True)]
+    assert definers == [
+        ("drop_pool", True),
+        ("emit_event", True),
+        ("emit_events", True),
+        ("maintain", True),
+        ("set_pool_credential", True),
+    ]
 
 
 @pytest.mark.parametrize("role", ["producer", "dispatcher", "operator", "reader", "pool_a"])

@@ -1,6 +1,7 @@
 """A publication is seen whole or not at all, counts only if it changed something, and mixes up no tenants."""
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import psycopg
@@ -8,9 +9,18 @@ import pytest
 
 from contracts.ids import ConnectionUid, PoolId
 from store import publication
+from store.database import Database, run
 from store.dispatch import read_epoch, read_routes
-from store.errors import ImmutableFieldError
-from store.publication import PublishedConnection, connection_states, publish
+from store.publication import (
+    Publication,
+    PublishedConnection,
+    Refusal,
+    connection_states,
+    publish,
+    quarantined,
+    retire,
+)
+from store.statement import Statement
 
 if TYPE_CHECKING:
     from tests.integration.conftest import Layer
@@ -23,9 +33,10 @@ async def test_publishing_the_same_again_changes_nothing(layer: "Layer") -> None
     async with await layer.connect("operator") as operator:
         pool = await publication.write_pool(operator, "pool_a", "pool_a")
         connection = PublishedConnection(uid, "acme", "hook", layer.spec(), pool)
-        epochs = [await publish(operator, [connection]) for _ in range(3)]
+        answers = [answer for _ in range(3) for answer in await publish(operator, [connection])]
 
-    assert epochs == [1, None, None]
+    assert answers == [Publication(uid, 1, changed) for changed in (True, False, False)]
+    assert layer.value("select epoch from integration.routing") == 1
     assert layer.rows("select generation, revision from integration.connection, integration.lane") == [(1, 0)]
 
 
@@ -63,11 +74,11 @@ async def test_a_publication_that_fails_leaves_all_as_it_was(layer: "Layer") -> 
 async def test_a_retired_connection_takes_no_new_events_and_keeps_what_it_has(layer: "Layer") -> None:
     published = await layer.publish()
     async with await layer.connect("operator") as operator:
-        epochs = [await publish(operator, [], [published.uid]) for _ in range(2)]
+        for _ in range(2):
+            await retire(operator, [published.uid])
     async with await layer.connect("dispatcher") as dispatcher:
         routes = await read_routes(dispatcher)
 
-    assert epochs == [2, None]
     assert routes == (2, [])
     assert layer.value("select count(*) from integration.lane") == 1
 
@@ -75,7 +86,7 @@ async def test_a_retired_connection_takes_no_new_events_and_keeps_what_it_has(la
 async def test_a_retired_connection_that_is_published_again_takes_events_again(layer: "Layer") -> None:
     published = await layer.publish()
     async with await layer.connect("operator") as operator:
-        await publish(operator, [], [published.uid])
+        await retire(operator, [published.uid])
     await layer.publish()
     async with await layer.connect("dispatcher") as dispatcher:
         epoch, routes = await read_routes(dispatcher)
@@ -115,13 +126,89 @@ async def test_an_object_of_the_same_name_and_another_tenant_gets_nothing_of_the
     assert specs[former.id] != specs[latter.id]
 
 
-async def test_a_tenant_is_not_changed_under_a_connection_s_feet(layer: "Layer") -> None:
-    await layer.publish(layer.spec(tenant="acme"))
-    with pytest.raises(ImmutableFieldError, match="belongs to tenant acme"):
-        await layer.publish(layer.spec(tenant="globex"))
+async def test_a_connection_that_would_change_tenant_or_pool_is_refused_and_the_others_are_published(
+    layer: "Layer",
+) -> None:
+    crm, erp = [await layer.publish(layer.spec(tenant="acme"), name=name) for name in ("crm", "erp")]
+    new = ConnectionUid(uuid4())
+    async with await layer.connect("operator") as operator:
+        other = await publication.write_pool(operator, "pool_b", "pool_b")
+        answers = await publish(
+            operator,
+            [
+                PublishedConnection(crm.uid, "acme", "crm", layer.spec(tenant="globex"), crm.pool),
+                PublishedConnection(new, "acme", "new", layer.spec(), other),
+                PublishedConnection(erp.uid, "acme", "erp", layer.spec(), other),
+            ],
+        )
 
+    refused = [answer for answer in answers if isinstance(answer, Refusal)]
+    assert [refusal.uid for refusal in refused] == [crm.uid, erp.uid]
+    assert "belongs to tenant acme" in refused[0].reason
+    assert "delivered by pool pool_a" in refused[1].reason
+    assert answers[1] == Publication(new, 3, changed=True)
     for table in ("connection", "lane", "route"):
-        assert layer.column(f"select tenant_id from integration.{table}") == ["acme"]
+        assert layer.column(f"select tenant_id from integration.{table}") == ["acme"] * 3
+
+
+async def test_each_connection_knows_the_epoch_of_its_last_change(layer: "Layer") -> None:
+    one, two = [await layer.publish(name=name) for name in ("one", "two")]
+    async with await layer.connect("operator") as operator:
+        answers = await publish(
+            operator,
+            [
+                PublishedConnection(one.uid, "acme", "one", layer.spec(), one.pool),
+                PublishedConnection(two.uid, "acme", "two", layer.spec(suspend=True), two.pool),
+            ],
+        )
+        states = await connection_states(operator)
+
+    assert answers == [Publication(one.uid, 1, changed=False), Publication(two.uid, 3, changed=True)]
+    assert [(state.name, state.pool, state.epoch) for state in states] == [("one", "pool_a", 1), ("two", "pool_a", 3)]
+
+
+@pytest.mark.parametrize("new", [True, False], ids=["new", "unchanged"])
+async def test_a_large_publication_takes_no_more_statements_than_a_small_one(
+    layer: "Layer", monkeypatch: pytest.MonkeyPatch, new: bool
+) -> None:
+    async def counted(number: int) -> int:
+        wanted = [
+            PublishedConnection(ConnectionUid(uuid4()), "acme", f"hook-{number}-{n}", layer.spec(), pool)
+            for n in range(number)
+        ]
+        if not new:
+            await publish(operator, wanted)
+        ran.clear()
+        answers = await publish(operator, wanted)
+        assert {answer.changed for answer in answers if isinstance(answer, Publication)} == {new}
+        return len(ran)
+
+    ran: list[str] = []
+
+    async def noting(database: Database, what: Statement, parameters: Sequence[object] = ()) -> Any:
+        ran.append(what.name)
+        return await run(database, what, parameters)
+
+    async with await layer.connect("operator") as operator:
+        pool = await publication.write_pool(operator, "pool_a", "pool_a")
+        monkeypatch.setattr(publication, "run", noting)
+        counts = [await counted(number) for number in (1, 300)]
+
+    assert counts[0] == counts[1] == (8 if new else 2)
+
+
+async def test_quarantined_connections_are_told_with_time_and_reason(layer: "Layer") -> None:
+    one = await layer.publish(name="one")
+    await layer.publish(name="two")
+    since = layer.value(
+        "update integration.lane set state = 'Quarantined', quarantined_at = now(), quarantine_reason = 'Gone'"
+        " where connection_id = %s returning quarantined_at",
+        (one.id,),
+    )
+    async with await layer.connect("operator") as operator:
+        told = await quarantined(operator)
+
+    assert told == {one.uid: (since, "Gone")}
 
 
 async def test_a_pool_reads_the_events_of_its_connections_tenants_and_of_no_former_ones(layer: "Layer") -> None:

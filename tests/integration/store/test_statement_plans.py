@@ -13,7 +13,7 @@ import psycopg
 import pytest
 
 # Importing them defines their statements.
-from store import dispatch, history, jobs, lanes, publication, upkeep
+from store import dispatch, history, jobs, lanes, leadership, pools, publication, removal, upkeep
 from store.arrays import numbers, plain_texts
 from store.database import connect
 from store.statement import Statement, all_statements
@@ -89,7 +89,7 @@ def volume(postgres: "PostgresServer", volume_layer: "Layer") -> Volume:
     pool = layer.value("select id from integration.pool where name = 'pool_a'")
     mine = "select connection_id from integration.lane where pool_id = %s and state = %s order by 1"
     return Volume(
-        dsns={role: layer.dsn(role) for role in ("pool_a", "dispatcher", "producer")},
+        dsns={role: layer.dsn(role) for role in ("pool_a", "dispatcher", "producer", "operator")},
         pool=pool,
         session=layer.value("select id from integration.worker_session where pool_id = %s", (pool,)),
         connections=layer.column(mine, (pool, "Open")),
@@ -145,6 +145,8 @@ def parameters_of(volume: Volume) -> dict[Statement, tuple[str, Sequence[object]
         jobs.HOLD_JOBS: ("pool_a", (volume.pool, jobs_100), 200),
         jobs.BURY_JOBS: ("pool_a", (volume.pool, *deferral, ["Invalid"] * 100, [""] * 100), 200),
         jobs.HASTEN_JOBS: ("pool_a", (volume.connections[:1],), 150),
+        # Each connection with jobs is found, its first job read, and up to the limit counted.
+        pools.READ_DEMAND: ("operator", (10, 5.0), LANES * 40),
         dispatch.READ_NEW_EVENTS: ("dispatcher", (str(EVENTS - 100), [str(EVENTS - 500)], True, 1000), 202),
         dispatch.WRITE_JOBS: (
             "dispatcher",
@@ -206,6 +208,7 @@ GUARDED = [
     jobs.HOLD_JOBS,
     jobs.BURY_JOBS,
     jobs.HASTEN_JOBS,
+    pools.READ_DEMAND,
     dispatch.READ_NEW_EVENTS,
     dispatch.WRITE_JOBS,
 ]
@@ -304,7 +307,7 @@ def test_every_statement_carries_its_name_to_the_server() -> None:
 
 @pytest.mark.parametrize("what", all_statements(), ids=lambda what: what.name)
 def test_every_statement_can_be_prepared(volume: Volume, volume_layer: "Layer", what: Statement) -> None:
-    assert {dispatch, history, jobs, lanes, publication, upkeep}
+    assert {dispatch, history, jobs, lanes, leadership, pools, publication, removal, upkeep}
     with psycopg.connect(volume_layer.admin_dsn) as connection:
         psycopg.RawCursor(connection).execute(b"prepare tried as " + what.sql)
         connection.rollback()
