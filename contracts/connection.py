@@ -10,8 +10,8 @@ import re
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from enum import StrEnum
+from ipaddress import AddressValueError, IPv6Address
 from typing import Annotated, Final, Literal, Self, assert_never
-from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -62,7 +62,31 @@ RESERVED_HEADERS: Final = frozenset(
 RESERVED_HEADER_PREFIXES: Final = ("webhook-", "ce-")
 """Beginnings of header names (lower-case) that Standard Webhooks and CloudEvents own."""
 
-_HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9.])?|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*")
+_HOST: Final = r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9.])?|\[[0-9A-Fa-f.]*:[0-9A-Fa-f.]*:[0-9A-Fa-f:.]*\]"
+_PORT: Final = r"[1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5]"
+
+ADDRESS_RULES: Final = (
+    (
+        r"^https?://[^/?#@]*([/?#]|$)",
+        "the address must not hold a user name or password; use headers with valueFrom instead",
+    ),
+    (
+        r"^https?://([^/?#]*@)?(" + _HOST + r")(:[^/?#]*)?([/?#]|$)",
+        "the address needs a host name or IP address after http:// or https://, an IPv6 address in brackets",
+    ),
+    (
+        r"^https?://([^/?#]*@)?([^/?#:]*|\[[^/?#]*\])(:0*(" + _PORT + r"))?([/?#]|$)",
+        "the port of the address must be from 1 to 65535, or left out together with its ':'",
+    ),
+    (r"^[^#]*$", "the address must not have a fragment; remove '#' and what follows it"),
+)
+"""What an address must match to be called, beyond WEB_ADDRESS, and what to tell those whose address does not."""
+
+NOT_AN_IPV6_ADDRESS: Final = (
+    "what is in brackets in the address must be an IPv6 address, and not an IPv4 one in disguise"
+)
+
+_BRACKETED = re.compile(r"https?://\[([^\]]*)\]")
 
 MEANINGS: Final = {
     DNS_LABEL: "lower-case letters, digits and '-', beginning and ending with a letter or digit",
@@ -203,20 +227,20 @@ class WebhookTls(WireModel):
 
 
 def _check_address(url: str) -> str:
-    try:
-        parts = urlsplit(url)
-        host, port = parts.hostname, parts.port
-    except ValueError:
-        raise ValueError("the host or port of the address cannot be read") from None
-    if "@" in parts.netloc:
-        raise ValueError("the address must not hold a user name or password; use headers with valueFrom instead")
-    if host is None or not _HOST.fullmatch(host):
-        raise ValueError("the address needs a host name or IP address after http:// or https://")
-    if port == 0 or parts.netloc.endswith(":"):
-        raise ValueError("the port of the address must be from 1 to 65535, or left out together with its ':'")
-    if "#" in url:
-        raise ValueError("the address must not have a fragment; remove '#' and what follows it")
+    for pattern, message in ADDRESS_RULES:
+        if not re.search(pattern, url):
+            raise ValueError(message)
+    bracketed = _BRACKETED.match(url)
+    if bracketed and not _is_ipv6_address(bracketed[1]):
+        raise ValueError(NOT_AN_IPV6_ADDRESS)
     return url
+
+
+def _is_ipv6_address(text: str) -> bool:
+    try:
+        return IPv6Address(text).ipv4_mapped is None
+    except AddressValueError:
+        return False
 
 
 class WebhookSettings(WireModel):
@@ -231,7 +255,8 @@ class WebhookSettings(WireModel):
     signing: WebhookSigning
     """The secrets that sign every request."""
     format: WebhookFormat = WebhookFormat.STANDARD
-    """How an event is laid out in a request."""
+    """How an event is laid out in a request: Standard is `{type, timestamp, data}` as Standard Webhooks has it,
+    CloudEvents puts the envelope of CloudEvents 1.0 into the body, CloudEventsBinary into `ce-` headers."""
     headers: Annotated[tuple[HeaderEntry, ...], Field(max_length=32)] = ()
     """More headers for every request, each name once."""
     tls: WebhookTls | None = None
@@ -316,7 +341,7 @@ class RouteSpec(WireModel):
     action: Annotated[str, StringConstraints(min_length=1, max_length=63, pattern=ACTION)] | None = None
     """What the connector shall do; its default action if left out."""
     ordering: Ordering = Ordering.PER_SUBJECT
-    """Whether jobs of one subject wait for each other."""
+    """Whether jobs of one subject wait for each other: PerSubject delivers them in event order, Unordered does not."""
 
 
 class ThrottleSpec(WireModel):
@@ -390,7 +415,8 @@ class WorkersSpec(WireModel):
     """The workers that deliver for the connection."""
 
     isolation: Isolation = Isolation.TENANT
-    """Who shares the workers; immutable: delete and create the connection to move it to other workers."""
+    """Who shares the workers, their database role and mounted credentials: the connections of a namespace that ask for
+    it (Shared), those of one tenant (Tenant), or nobody (Connection); immutable."""
     replicas: ReplicasSpec = ReplicasSpec()
     """How many workers there are."""
 
@@ -403,7 +429,8 @@ class CommonConnectionSpec(WireModel):
     suspend: Annotated[bool, Strict()] = False
     """Deliver nothing for now; events keep becoming jobs."""
     deletion_policy: DeletionPolicy = DeletionPolicy.DRAIN
-    """What becomes of undelivered jobs when the connection is deleted."""
+    """What becomes of undelivered jobs when the connection is deleted: Drain delivers them first, Delete drops them,
+    Orphan leaves the rows of the connection as they are."""
     drain_timeout: Annotated[Duration, DurationBounds("1s", "24h")] = timedelta(minutes=10)
     """How long a deleted connection with the policy Drain goes on delivering; what is left becomes dead letters."""
     routes: Annotated[tuple[RouteSpec, ...], Field(min_length=1, max_length=32)]

@@ -10,13 +10,17 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Annotated
 
-from pydantic import BeforeValidator, GetCoreSchemaHandler, PlainSerializer, WithJsonSchema
+from pydantic import BeforeValidator, GetCoreSchemaHandler, GetJsonSchemaHandler, PlainSerializer, WithJsonSchema
+from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, core_schema
 
 from contracts.errors import MalformedDurationError
 
 DURATION_PATTERN = r"^([0-9]{1,5}(h|m|s|ms)){1,4}$"
 """The notation as a regular expression, for schemas."""
+
+DURATION_BOUNDS = "x-duration-bounds"
+"""Where the JSON Schema of a bounded duration keeps the shortest and the longest that are allowed."""
 
 _DURATION = re.compile(r"(?:[0-9]{1,5}(?:h|ms|m|s)){1,4}", re.ASCII)
 _TERM = re.compile(r"([0-9]+)(h|ms|m|s)", re.ASCII)
@@ -67,6 +71,10 @@ class DurationBounds:
             return duration
 
         return core_schema.no_info_after_validator_function(check, handler(source))
+
+    def __get_pydantic_json_schema__(self, source: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        """Name the bounds: JSON Schema has no word for them, but what is made from the schema needs them."""
+        return handler(source) | {DURATION_BOUNDS: (self.minimum, self.maximum)}
 
 
 def _read(value: object) -> timedelta:

@@ -1,0 +1,188 @@
+"""The custom resource definition of IntegrationConnection, made from the models of spec and status.
+
+The schema is structural, as the API server requires, and everything in it is bounded, so that the cost of its rules
+is too. The spec has no defaults: those that only the server knows would make what is stored differ from what is in a
+repository for ever, so whoever reads a spec applies them, and descriptions tell them.
+
+`python -m contracts.custom_resource` writes the files that are made from the models.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+
+from contracts.admission_rules import FIELD_RULES, OBJECT_RULES, Rule, duration_between, notation
+from contracts.documents import SPEC, Schema, spec_schema, status_schema
+from contracts.durations import DURATION_BOUNDS
+from contracts.reference import reference
+
+GROUP: Final = "integrations.queast.io"
+VERSION: Final = "v1alpha1"
+KIND: Final = "IntegrationConnection"
+PLURAL: Final = "integrationconnections"
+
+HEADER: Final = (
+    "# Generated from contracts/, which is where to change it: do not edit; python -m contracts.custom_resource\n"
+)
+
+_LIST_KEYS: Final = {
+    (SPEC, "routes"): "name",
+    ("WebhookSettings", "headers"): "name",
+    ("ConnectionStatus", "conditions"): "type",
+}
+"""Lists whose items have a name: several managers can own one each. Other lists belong to one manager as a whole."""
+
+_INDIVISIBLE: Final = frozenset({"SecretRef", "SecretKeyRef"})
+"""Objects that belong to one manager as a whole: half a reference means nothing."""
+
+_KEPT: Final = ("type", "format", "enum", "minLength", "maxLength", "minItems", "maxItems", "minimum", "maximum")
+_LARGEST_INT32: Final = 2**31 - 1
+
+_COLUMNS: Final = (
+    ("Ready", '.status.conditions[?(@.type=="Ready")].status', "Whether it delivers as the spec says.", 0),
+    ("Status", ".status.state", "What it does, in one word.", 0),
+    ("Provider", ".spec.provider", "The kind of partner.", 0),
+    ("Tenant", ".spec.tenant", "Whose events are delivered.", 0),
+    ("Age", ".metadata.creationTimestamp", "How long ago it was created.", 0),
+    ("Message", '.status.conditions[?(@.type=="Ready")].message', "Why, and what to do next.", 1),
+    ("Pool", ".status.pool", "The workers that deliver for it.", 1),
+)
+
+_SELECTABLE: Final = (".spec.tenant", ".spec.provider", ".spec.suspend", ".status.state")
+
+
+def custom_resource_definition() -> dict[str, Any]:
+    """Return the definition as Kubernetes reads it."""
+    status = _structural(status_schema()) | {"default": {"observedGeneration": -1}}
+    return {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": f"{PLURAL}.{GROUP}"},
+        "spec": {
+            "group": GROUP,
+            "scope": "Namespaced",
+            "names": {
+                "kind": KIND,
+                "listKind": f"{KIND}List",
+                "plural": PLURAL,
+                "singular": KIND.lower(),
+                "shortNames": ["iconn"],
+                "categories": ["integrations"],
+            },
+            "versions": [
+                {
+                    "name": VERSION,
+                    "served": True,
+                    "storage": True,
+                    "subresources": {"status": {}},
+                    "selectableFields": [{"jsonPath": path} for path in _SELECTABLE],
+                    "additionalPrinterColumns": [_column(*column) for column in _COLUMNS],
+                    "schema": {
+                        "openAPIV3Schema": {
+                            "description": "A link between a tenant and its account at a partner, to which events "
+                            "are delivered.",
+                            "type": "object",
+                            "required": ["spec"],
+                            "properties": {
+                                "apiVersion": {"type": "string"},
+                                "kind": {"type": "string"},
+                                "metadata": {"type": "object"},
+                                "spec": _structural(spec_schema()),
+                                "status": status,
+                            },
+                        }
+                    },
+                }
+            ],
+        },
+    }
+
+
+def custom_resource_file() -> str:
+    """Return the text of crds/integrationconnections.yaml."""
+    # Through JSON, or what stands in two places would be written as an alias in one of them.
+    definition = json.loads(json.dumps(custom_resource_definition()))
+    return HEADER + yaml.safe_dump(definition, sort_keys=False, width=120, allow_unicode=True)
+
+
+def generated_files() -> Mapping[str, str]:
+    """Return every file that is made from the models, by its place in the repository."""
+    return {
+        "crds/integrationconnections.yaml": custom_resource_file(),
+        "docs/reference/connection.md": reference(),
+    }
+
+
+def _column(name: str, path: str, description: str, priority: int) -> dict[str, Any]:
+    kind = "date" if name == "Age" else "string"
+    return {"name": name, "type": kind, "jsonPath": path, "description": description, "priority": priority}
+
+
+def _structural(node: Schema) -> Schema:
+    """Say in Kubernetes' part of OpenAPI v3 what a JSON Schema without references says."""
+    structural: Schema = {"description": _description(node)} if "description" in node else {}
+    structural |= {key: node[key] for key in _KEPT if key in node}
+    if node["type"] == "integer":
+        _set_integer_format(structural)
+    rules = [*_rules_of_value(node), *OBJECT_RULES.get(node.get("title", ""), ())]
+    if node["type"] == "array":
+        structural |= {"x-kubernetes-list-type": "atomic", "items": _structural(node["items"])}
+    if node["type"] == "object":
+        if node["title"] in _INDIVISIBLE:
+            structural["x-kubernetes-map-type"] = "atomic"
+        if "required" in node:
+            structural["required"] = node["required"]
+        structural["properties"] = {
+            name: _field(node["title"], name, field) for name, field in node["properties"].items()
+        }
+    if rules:
+        structural["x-kubernetes-validations"] = rules
+    return structural
+
+
+def _field(owner: str, name: str, node: Schema) -> Schema:
+    structural = _structural(node)
+    if (owner, name) in _LIST_KEYS:
+        structural |= {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": [_LIST_KEYS[owner, name]]}
+    if rules := FIELD_RULES.get((owner, name)):
+        structural["x-kubernetes-validations"] = [*structural.get("x-kubernetes-validations", ()), *rules]
+    return structural
+
+
+def _rules_of_value(node: Schema) -> list[Rule]:
+    if DURATION_BOUNDS in node:
+        return [duration_between(*node[DURATION_BOUNDS])]
+    return [notation(node["pattern"])] if "pattern" in node else []
+
+
+def _set_integer_format(structural: Schema) -> None:
+    """Name the size of the integer; the bounds of the largest size are its own."""
+    large = structural["maximum"] > _LARGEST_INT32
+    structural["format"] = "int64" if large else "int32"
+    if large:
+        del structural["maximum"]
+
+
+def _description(node: Schema) -> str:
+    """Tell the default with the description, because the schema has none."""
+    text = " ".join(node["description"].split())
+    default = node.get("default")
+    if isinstance(default, bool):
+        return f"{text} Defaults to {str(default).lower()}."
+    return f"{text} Defaults to {default}." if isinstance(default, str | int | float) else text
+
+
+def main() -> None:
+    """Write the files that are made from the models."""
+    root = Path(__file__).parents[1]
+    for place, text in generated_files().items():
+        file = root / place
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,76 @@
+"""The reference of an IntegrationConnection for people: a table for every object, made from the models."""
+
+from collections.abc import Iterator
+from typing import Final
+
+from contracts.connection import MEANINGS
+from contracts.documents import Schema, spec_schema, status_schema
+from contracts.durations import DURATION_BOUNDS
+
+_HEADER: Final = """\
+<!-- Generated from contracts/: do not edit; python -m contracts.custom_resource -->
+# IntegrationConnection: every field
+
+`integrations.queast.io/v1alpha1`, short name `iconn`. A field without a default and not marked as required means
+nothing if it is left out. Exactly one of the blocks `webhook`, `hubspot` and `pipedrive` is given: the one that
+`provider` names. Defaults are applied by whoever reads the spec, so what is stored is what was written.
+"""
+
+
+def reference() -> str:
+    """Return the text of docs/reference/connection.md."""
+    sections = [*_sections("spec", spec_schema()), *_sections("status", status_schema())]
+    return "\n".join([_HEADER, *sections])
+
+
+def _sections(path: str, node: Schema) -> Iterator[str]:
+    rows = [_row(name, field, required=name in node.get("required", ())) for name, field in node["properties"].items()]
+    table = ["| field | value | default | meaning |", "|---|---|---|---|", *rows]
+    yield "\n".join([f"## {path}", "", node["description"], "", *table, ""])
+    for name, field in node["properties"].items():
+        if field["type"] == "object":
+            yield from _sections(f"{path}.{name}", field)
+        elif field["type"] == "array" and field["items"]["type"] == "object":
+            yield from _sections(f"{path}.{name}[]", field["items"])
+
+
+def _row(name: str, field: Schema, *, required: bool) -> str:
+    default = field.get("default")
+    shown = "required" if required else "" if default is None or isinstance(default, dict | list) else _code(default)
+    cells = (f"`{name}`", _value(field), shown, " ".join(field["description"].split()))
+    return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
+
+
+def _value(field: Schema) -> str:
+    """Say type and bounds in words."""
+    if DURATION_BOUNDS in field:
+        minimum, maximum = field[DURATION_BOUNDS]
+        return f"duration from `{minimum}` to `{maximum}`"
+    if "enum" in field:
+        return " or ".join(f"`{choice}`" for choice in field["enum"])
+    match field["type"]:
+        case "boolean":
+            return "`true` or `false`"
+        case "integer":
+            return f"whole number {_range(field)}"
+        case "number":
+            return f"number {_range(field)}".strip()
+        case "array":
+            return f"list of {field.get('minItems', 0)} to {field['maxItems']}: {_value(field['items'])}"
+        case "string" if field.get("format") == "date-time":
+            return "time, such as `2026-01-31T10:00:00Z`"
+        case "string":
+            meaning = f"; {MEANINGS[field['pattern']]}" if field.get("pattern") in MEANINGS else ""
+            return f"text of {field.get('minLength', 0)} to {field['maxLength']} characters{meaning}"
+        case _:
+            return "object, below"
+
+
+def _range(field: Schema) -> str:
+    if field.get("maximum", 2**31) > 2**31 - 1:
+        return f"from {field['minimum']}"
+    return f"from {field['minimum']} to {field['maximum']}"
+
+
+def _code(value: object) -> str:
+    return f"`{str(value).lower() if isinstance(value, bool) else value}`"

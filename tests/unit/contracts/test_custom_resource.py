@@ -1,0 +1,125 @@
+"""What is made from the models is committed, bounded and complete."""
+
+import inspect
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+
+from contracts import admission_rules, connection
+from contracts.custom_resource import custom_resource_definition, generated_files
+from contracts.documents import spec_schema, status_schema
+
+ROOT = Path(__file__).parents[3]
+VERSION = custom_resource_definition()["spec"]["versions"][0]
+SCHEMA = VERSION["schema"]["openAPIV3Schema"]["properties"]
+
+
+def nodes(schema: dict[str, Any], path: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    yield path, schema
+    for name, field in schema.get("properties", {}).items():
+        yield from nodes(field, f"{path}.{name}")
+    if "items" in schema:
+        yield from nodes(schema["items"], f"{path}[]")
+
+
+SPEC_NODES = dict(nodes(SCHEMA["spec"], "spec"))
+NODES = SPEC_NODES | dict(nodes(SCHEMA["status"], "status"))
+
+
+@pytest.mark.parametrize("place", generated_files())
+def test_what_is_committed_is_what_the_models_say(place: str) -> None:
+    assert (ROOT / place).read_text() == generated_files()[place], "run: python -m contracts.custom_resource"
+
+
+def test_every_string_list_and_number_is_bounded() -> None:
+    unbounded = [
+        path
+        for path, node in NODES.items()
+        if (node["type"] == "string" and not {"maxLength", "enum", "format"} & node.keys())
+        or (node["type"] == "array" and "maxItems" not in node)
+        or (node["type"] in ("integer", "number") and "minimum" not in node)
+    ]
+
+    assert unbounded == []
+
+
+def test_every_map_is_closed() -> None:
+    assert [path for path, node in NODES.items() if node["type"] == "object" and not node["properties"]] == []
+
+
+def test_only_the_status_has_a_default() -> None:
+    assert {path: node["default"] for path, node in NODES.items() if "default" in node} == {
+        "status": {"observedGeneration": -1}
+    }
+
+
+def test_nothing_is_in_the_schema_that_is_not_structural() -> None:
+    known = {
+        "type", "format", "enum", "default", "description", "properties", "items", "required", "minLength",
+        "maxLength", "minItems", "maxItems", "minimum", "maximum", "x-kubernetes-list-type",
+        "x-kubernetes-list-map-keys", "x-kubernetes-map-type", "x-kubernetes-validations",
+    }  # fmt: skip
+
+    assert {key for node in NODES.values() for key in node} <= known
+
+
+def test_no_pattern_makes_the_server_repeat_a_value() -> None:
+    assert [path for path, node in NODES.items() if "pattern" in node] == []
+
+
+def test_every_list_and_every_field_says_what_it_is_for() -> None:
+    assert [path for path, node in NODES.items() if not node.get("description") and not path.endswith("[]")] == []
+
+
+def test_every_notation_and_duration_has_a_rule() -> None:
+    written = {
+        path
+        for root, schema in (("spec", spec_schema()), ("status", status_schema()))
+        for path, node in nodes(schema, root)
+        if {"pattern", "x-duration-bounds"} & node.keys()
+    }
+
+    assert written
+    assert {path for path in written if not NODES[path].get("x-kubernetes-validations")} == set()
+
+
+def test_every_model_that_compares_fields_has_a_rule() -> None:
+    comparing = {
+        name
+        for name, model in inspect.getmembers(connection, inspect.isclass)
+        if issubclass(model, BaseModel) and model.__pydantic_decorators__.model_validators
+    }
+    with_rules = admission_rules.OBJECT_RULES.keys() | {title for title, _ in admission_rules.FIELD_RULES}
+    # Route names are the key of their list; the specs of providers are one object.
+    specs = {name for name in comparing if name.endswith("ConnectionSpec")}
+
+    assert comparing - specs <= with_rules
+
+
+def test_every_rule_is_used() -> None:
+    used = {rule["rule"] for node in NODES.values() for rule in node.get("x-kubernetes-validations", ())}
+    tables = [*admission_rules.OBJECT_RULES.values(), *admission_rules.FIELD_RULES.values()]
+
+    assert {rule["rule"] for rules in tables for rule in rules} <= used
+
+
+def test_the_definition_fits_into_an_annotation() -> None:
+    assert len(json.dumps(custom_resource_definition())) < 262_144
+
+
+def test_descriptions_tell_the_defaults() -> None:
+    assert SPEC_NODES["spec.delivery.timeout"]["description"] == "Time that one attempt may take. Defaults to 15s."
+    assert SPEC_NODES["spec.suspend"]["description"].endswith("Defaults to false.")
+    assert "Defaults" not in SPEC_NODES["spec.routes[].filter"]["description"]
+
+
+def test_lists_of_named_things_are_merged_by_name() -> None:
+    keys = {
+        path: node["x-kubernetes-list-map-keys"] for path, node in NODES.items() if "x-kubernetes-list-map-keys" in node
+    }
+
+    assert keys == {"spec.routes": ["name"], "spec.webhook.headers": ["name"], "status.conditions": ["type"]}
