@@ -50,6 +50,11 @@ def duration_between(minimum: str, maximum: str) -> Rule:
     )
 
 
+def smallest(minimum: float) -> Rule:
+    """Check the smallest number again: the server cuts off the bound's fraction where a whole number is written."""
+    return _rule(f"self >= {float(minimum)}", f"the smallest allowed is {minimum}")
+
+
 def _immutable(field: str) -> Rule:
     return _rule("self == oldSelf", f"{field} is immutable; delete this connection and create another one to change it")
 

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import yaml
 
-from contracts.admission_rules import FIELD_RULES, OBJECT_RULES, Rule, duration_between, notation
+from contracts.admission_rules import FIELD_RULES, OBJECT_RULES, Rule, duration_between, notation, smallest
 from contracts.documents import SPEC, Schema, spec_schema, status_schema
 from contracts.durations import DURATION_BOUNDS
 from contracts.reference import reference
@@ -155,6 +155,8 @@ def _field(owner: str, name: str, node: Schema) -> Schema:
 def _rules_of_value(node: Schema) -> list[Rule]:
     if DURATION_BOUNDS in node:
         return [duration_between(*node[DURATION_BOUNDS])]
+    if node["type"] == "number":
+        return [smallest(node["minimum"])]
     return [notation(node["pattern"])] if "pattern" in node else []
 
 

@@ -80,7 +80,7 @@ def test_every_notation_and_duration_has_a_rule() -> None:
         path
         for root, schema in (("spec", spec_schema()), ("status", status_schema()))
         for path, node in nodes(schema, root)
-        if {"pattern", "x-duration-bounds"} & node.keys()
+        if {"pattern", "x-duration-bounds"} & node.keys() or node["type"] == "number"
     }
 
     assert written
