@@ -11,6 +11,8 @@ import pytest
 
 from tests.cluster.audit import AuditLog
 from tests.cluster.control_plane import ControlPlane
+from tests.cluster.fault_proxy import FaultProxy
+from tests.cluster.kubelet.process_kubelet import ProcessKubelet
 from tests.cluster.program_files import ProgramMissingError, all_names, find
 
 CRDS = Path(__file__).parents[2] / "crds"
@@ -79,3 +81,17 @@ def crds(kubectl: Kubectl) -> list[str]:
 def service_account_kubeconfig(cluster: ControlPlane) -> Callable[..., Path]:
     """Give a way to write a kubeconfig of a service account: `service_account_kubeconfig(namespace, name)`."""
     return cluster.service_account_kubeconfig
+
+
+@pytest.fixture
+def kubelet(cluster: ControlPlane) -> Iterator[ProcessKubelet]:
+    """Run the cluster's pods as local processes while the test runs."""
+    with ProcessKubelet(cluster) as kubelet:
+        yield kubelet
+
+
+@pytest.fixture
+def fault_proxy(cluster: ControlPlane) -> Iterator[FaultProxy]:
+    """Give a way to the API server that breaks as the test wants."""
+    with FaultProxy(cluster) as proxy:
+        yield proxy
