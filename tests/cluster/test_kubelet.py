@@ -118,13 +118,18 @@ def test_a_rotated_secret_reaches_the_files_when_the_pod_is_annotated(
         ]
     }
     kubectl("create", "secret", "generic", "rotated", "--from-literal=key=old", "--namespace", namespace)
-    mounts = {"volumeMounts": [{"name": "secrets", "mountPath": "/etc/secrets"}]}
-    script = "import pathlib, sys, time; print(pathlib.Path(sys.argv[1]).read_text(), flush=True); time.sleep(600)"
-    spec = pod_spec(script, "/etc/secrets/rotated/key", container=mounts)
+    # As workers know it: the folder is named in the environment, and the volume is mounted a level below it.
+    folder = {"name": "SECRETS", "value": "/etc/some/secrets"}
+    mounts = {"volumeMounts": [{"name": "secrets", "mountPath": "/etc/some/secrets/acme"}], "env": [folder]}
+    script = (
+        "import os, pathlib, time; "
+        "print(pathlib.Path(os.environ['SECRETS'], 'acme', 'rotated', 'key').read_text(), flush=True); time.sleep(600)"
+    )
+    spec = pod_spec(script, container=mounts)
     pods.create("reader", spec | {"volumes": [{"name": "secrets", "projected": projected}]})
     wait_for(lambda: pods.phase("reader") == "Running")
     wait_for(lambda: kubelet.logs(namespace, "reader") == "old\n")
-    file = kubelet.path(namespace, "reader", "/etc/secrets/rotated/key")
+    file = kubelet.path(namespace, "reader", "/etc/some/secrets/acme/rotated/key")
 
     kubectl("patch", "secret", "rotated", "-n", namespace, "-p", '{"stringData": {"key": "new"}}')
     before = file.read_text()

@@ -1,15 +1,16 @@
 """A container's command and environment, with paths of volumes turned into the real folders.
 
-There are no mount namespaces here: every environment value and argument that begins with a mount path is rewritten to
-where the volume really is. Programs that have a path from anywhere else do not find it.
+There are no mount namespaces here: every environment value and argument that begins with a mount path, or is a folder
+above one, is rewritten to where the volume really is. Programs that have a path from anywhere else do not find it.
 """
 
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from tests.cluster.kubelet.api import Object
+from tests.cluster.kubelet.support import UnsupportedError
 
 TOKEN_FOLDER = "/var/run/secrets/kubernetes.io/serviceaccount"
 
@@ -45,25 +46,50 @@ def expand(text: str, variables: Mapping[str, str]) -> str:
     return _REFERENCE.sub(value, text)
 
 
-def mount_points(container: Object, folders: Mapping[str, Path]) -> dict[str, Path]:
-    """Return the real folder of each mount path, longest paths first."""
-    mounts = {
-        mount["mountPath"].rstrip("/"): folders[mount["name"]] / mount.get("subPath", "")
-        for mount in container.get("volumeMounts", ())
-    }
-    return dict(sorted(mounts.items(), key=lambda each: -len(each[0])))
+class Root:
+    """A container's root folder: it has the container's mount paths, as links to the volumes, and nothing else.
+
+    A subPath's files follow their volume here, while on a node they stay as they were when the container started.
+    """
+
+    def __init__(self, folder: Path, container: Object, volumes: Callable[[str], Path]) -> None:
+        self._folder = folder
+        self._links = {
+            Path(mount["mountPath"]): volumes(mount["name"]) / mount.get("subPath", "")
+            for mount in container.get("volumeMounts", ())
+        }
+        for path in self._links:
+            if self._links.keys() & {*path.parents}:
+                raise UnsupportedError(f"the process kubelet does not support {path}, a mount within another")
+
+    def lay_out(self) -> None:
+        """Make the links; the volumes are there by now, but for subPaths."""
+        for path, volume in self._links.items():
+            link = self.real(path)
+            link.parent.mkdir(parents=True, exist_ok=True)
+            if not volume.exists():
+                volume.mkdir(parents=True)
+            if not link.is_symlink():
+                link.symlink_to(volume)
+
+    def has(self, path: str) -> bool:
+        """Say whether a volume is mounted at this path."""
+        return Path(path) in self._links
+
+    def real(self, path: Path) -> Path:
+        """Return where a path of the container really is."""
+        return self._folder / path.relative_to("/")
+
+    def translate(self, text: str) -> str:
+        """Rewrite a path in a volume, or a folder above volumes unless it is a system's own, to the real one."""
+        path = Path(text)
+        within = any(path == mount or mount in path.parents for mount in self._links)
+        above = len(path.parts) > 2 and any(path in mount.parents for mount in self._links)
+        return str(self.real(path)) if path.is_absolute() and (within or above) else text
 
 
-def translate(text: str, mounts: Mapping[str, Path]) -> str:
-    """Rewrite a path in a volume to where it really is."""
-    for path, folder in mounts.items():
-        if text == path or text.startswith(f"{path}/"):
-            return f"{folder}{text[len(path) :]}"
-    return text
-
-
-def command_line(container: Object, variables: Mapping[str, str], mounts: Mapping[str, Path]) -> Sequence[str]:
+def command_line(container: Object, variables: Mapping[str, str], root: Root) -> Sequence[str]:
     """Return what to run: the command as it is, or the entrypoint of our image, which is the code of this work tree."""
     entrypoint = container.get("command") or [sys.executable, "-P", "-m", "integrations"]
     # A command without arguments of its own hides those of the image; ours has none.
-    return [translate(expand(word, variables), mounts) for word in (*entrypoint, *container.get("args", ()))]
+    return [root.translate(expand(word, variables)) for word in (*entrypoint, *container.get("args", ()))]

@@ -14,7 +14,7 @@ import httpx
 from tests.cluster.kubeconfig import write_kubeconfig
 from tests.cluster.kubelet.api import Api, Object
 from tests.cluster.kubelet.container import Container, Launch
-from tests.cluster.kubelet.environment import TOKEN_FOLDER, command_line, expand, field_value, mount_points, translate
+from tests.cluster.kubelet.environment import TOKEN_FOLDER, Root, command_line, expand, field_value
 from tests.cluster.kubelet.probes import Prober
 from tests.cluster.kubelet.support import UnsupportedError, check_supported
 from tests.cluster.kubelet.volumes import NotYetError, Volumes, pod_token, read_data
@@ -73,7 +73,7 @@ class Pod:
 
     def real_path(self, path: str, container: str | None) -> Path:
         """Return where a path inside of a container really is."""
-        return Path(translate(path, self._mounts(self.container(container).spec)))
+        return self._root(self.container(container).spec).real(Path(path))
 
     def update(self, pod: Object) -> None:
         """Take in a new version of the object; one whose status alone has changed means nothing to do."""
@@ -180,22 +180,21 @@ class Pod:
         ]
 
     async def _prepare(self, container: Object) -> Launch:
-        mounts = self._mounts(container)
+        root = self._root(container)
+        root.lay_out()
         variables = await self._variables(container)
         environment = {
             "PATH": os.environ["PATH"],
             "HOME": str(self.folder),
             "LANG": "C.UTF-8",
             "HOSTNAME": self.object["metadata"]["name"],
-            **{name: translate(value, mounts) for name, value in variables.items()},
+            **{name: root.translate(value) for name, value in variables.items()},
         }
-        if TOKEN_FOLDER in mounts:
+        if root.has(TOKEN_FOLDER):
             # The paths that programs in a cluster look at cannot exist here for each pod.
             environment.setdefault("KUBECONFIG", str(await self._kubeconfig()))
-        directory = Path(translate(container.get("workingDir", ""), mounts) or self.folder)
-        return Launch(
-            command_line(container, variables, mounts), environment, directory, lambda word: translate(word, mounts)
-        )
+        directory = Path(root.translate(container["workingDir"])) if "workingDir" in container else self.folder
+        return Launch(command_line(container, variables, root), environment, directory, root.translate)
 
     async def _kubeconfig(self) -> Path:
         return write_kubeconfig(
@@ -245,9 +244,8 @@ class Pod:
             raise NotYetError(f'{kind} "{reference["name"]}" not found')
         return data or {}
 
-    def _mounts(self, container: Object) -> dict[str, Path]:
-        names = [volume["name"] for volume in self.object["spec"].get("volumes", ())]
-        return mount_points(container, {name: self.volumes.folder(name) for name in names})
+    def _root(self, container: Object) -> Root:
+        return Root(self.folder / "roots" / container["name"], container, self.volumes.folder)
 
     async def _report(self) -> None:
         while True:
