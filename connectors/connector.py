@@ -6,7 +6,7 @@ concurrently; it never raises for what a partner does, but answers with a Report
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import ClassVar, NamedTuple, Protocol
+from typing import ClassVar, NamedTuple, Protocol, runtime_checkable
 
 from connectors.context import ConnectorContext
 from contracts.connection import ConnectionSpec, Provider
@@ -56,6 +56,14 @@ class Connector(Protocol):
 
     async def close(self) -> None:
         """Let go of sockets; deliveries in flight have ended before."""
+
+
+@runtime_checkable
+class ChecksCredentials(Protocol):
+    """A connector that can say of its credentials, without asking anybody, that they cannot be used."""
+
+    def check_credentials(self) -> None:
+        """Read every credential; raise CredentialMissingError or UnusableCredentialError."""
 
 
 class ConnectorFactory(Protocol):

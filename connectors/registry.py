@@ -5,15 +5,18 @@ in a spec (`HubSpot`), that refers to a ConnectorFactory. What is built in canno
 package must not come between a tenant and its credentials unnoticed.
 """
 
+from collections.abc import Mapping
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import Final
 
-from connectors.connector import Connection, Connector, ConnectorFactory
-from connectors.context import ConnectorContext
-from connectors.errors import NoConnectorError
+from connectors.connector import ChecksCredentials, Connection, Connector, ConnectorFactory
+from connectors.context import ConnectorContext, CredentialMissingError
+from connectors.egress import EgressPolicy
+from connectors.errors import NoConnectorError, UnusableCredentialError
+from connectors.http import GuardedHttp
 from connectors.webhook.connector import WebhookConnector
-from contracts.connection import Provider
+from contracts.connection import Provider, SecretKeyRef
 
 ENTRY_POINT_GROUP: Final = "integrations.connectors"
 
@@ -23,6 +26,38 @@ _BUILT_IN: Final[dict[Provider, ConnectorFactory]] = {Provider.WEBHOOK: WebhookC
 def open_connector(connection: Connection, context: ConnectorContext) -> Connector:
     """Open the connector of the connection's provider; raise NoConnectorError if none is installed."""
     return connector_factory(connection.spec.provider)(connection, context)
+
+
+def check_credentials(connection: Connection, credentials: Mapping[SecretKeyRef, bytes]) -> list[str]:
+    """Say why a connection cannot work with these credentials; nothing is sent. Empty if nothing speaks against it."""
+    # Opening does no I/O and nothing is sent, so there is nothing to close.
+    context = ConnectorContext(_Given(connection.namespace, credentials), GuardedHttp(EgressPolicy()))
+    try:
+        connector = open_connector(connection, context)
+    except NoConnectorError as error:
+        return [str(error)]
+    try:
+        if isinstance(connector, ChecksCredentials):
+            connector.check_credentials()
+    except (CredentialMissingError, UnusableCredentialError) as error:
+        return [str(error)]
+    return []
+
+
+class _Given:
+    """Credentials that somebody holds in hand."""
+
+    def __init__(self, namespace: str, values: Mapping[SecretKeyRef, bytes]) -> None:
+        self._namespace = namespace
+        self._values = values
+
+    def read(self, reference: SecretKeyRef) -> bytes:
+        """Return a value; raise CredentialMissingError."""
+        value = self._values.get(reference)
+        if value is None:
+            name = f"{self._namespace}/{reference.name}"
+            raise CredentialMissingError(f"Secret {name} does not exist or has no key {reference.key}")
+        return value
 
 
 @cache

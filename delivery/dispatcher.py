@@ -62,7 +62,7 @@ class Dispatcher:
 
     def __init__(self, settings: DispatcherSettings) -> None:
         self._settings = settings
-        self._dsn = settings.database_url.get_secret_value()
+        self._dsn = settings.connection_string()
         self._registry = CollectorRegistry()
         self._metrics = DispatcherMetrics(self._registry)
         self._work = Reconnecting(self._dsn, "dispatcher", self._metrics.database_up.set, queue=True)

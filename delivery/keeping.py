@@ -8,8 +8,10 @@ import asyncio
 import logging
 import time
 
+from contracts.connection import secret_references
 from contracts.errors import InvalidSpecError
 from contracts.ids import ConnectionId
+from delivery.credentials import Changes
 from delivery.desk import Desk
 from delivery.lane import Lane
 from delivery.metrics import WorkerMetrics
@@ -66,13 +68,23 @@ class Keeping:
         """Give all lanes back, with their tokens, and end the session."""
         await self._database.once(self._give_back)
 
-    def try_quarantined(self, namespaces: set[str]) -> None:
-        """Probe the quarantined lanes of namespaces whose Secrets changed."""
+    def secrets_changed(self, changes: Changes) -> None:
+        """Have connectors use changed Secrets, and probe quarantined lanes that refer to them."""
         now = time.monotonic()
         for lane in self._desk.lanes.values():
-            if lane.connection.namespace in namespaces and lane.quarantine_reason is not None:
+            used = {reference.name for reference in secret_references(lane.connection.spec)}
+            secrets = changes.get(lane.connection.namespace, {})
+            changed = {secret: former for secret, former in secrets.items() if secret in used}
+            if not changed:
+                continue
+            for problem in self._opening.renew_credentials(lane.connection, lane.connector, changed):
+                name = f"{lane.connection.namespace}/{lane.connection.name}"
+                detail = {"connection": name, "reason": problem}
+                log.warning("a changed credential cannot be used; the former one stays in use", extra=detail)
+            if lane.quarantine_reason is not None:
                 lane.probe_at = now
                 self._desk.set_alarm(lane, now)
+        self._count()
 
     async def _tick(self, database: Database) -> None:
         await self._renew(database)
@@ -95,7 +107,11 @@ class Keeping:
     async def _refresh(self, database: Database) -> None:
         """Take over what was published since: changed specs, and lanes that somebody else has written."""
         changed: list[ConnectionId] = []
-        for connection, generation, revision in await store.lane_versions(database, self._desk.session):
+        versions = await store.lane_versions(database, self._desk.session)
+        owned = {connection for connection, _, _ in versions}
+        for gone in self._desk.lanes.keys() - owned:
+            await self._forget(self._desk.lanes[gone])  # its connection ended for good
+        for connection, generation, revision in versions:
             lane = self._desk.lanes.get(connection)
             if lane is not None and (lane.generation != generation or lane.revision != revision):
                 changed.append(connection)
@@ -181,4 +197,6 @@ class Keeping:
             states["Suspended" if lane.suspended else lane.state.value] += 1
         for state, count in states.items():
             self._metrics.lanes.labels(state).set(count)
+        outdated = sum(self._opening.is_outdated(lane.connection) for lane in self._desk.lanes.values())
+        self._metrics.credentials_rejected.set(outdated)
         self._metrics.under_way.set(sum(lane.under_way for lane in self._desk.lanes.values()))

@@ -36,6 +36,11 @@ class WorkerMetrics:
         self.lanes = Gauge("integrations_owned_lanes", "Lanes owned, by state.", ("state",), registry=registry)
         self.under_way = Gauge("integrations_requests_under_way", "Requests under way.", registry=registry)
         self.database_up = Gauge("integrations_database_up", "Whether the database answers.", registry=registry)
+        self.credentials_rejected = Gauge(
+            "integrations_credentials_rejected",
+            "Connections that go on with former credentials because the newest cannot be used.",
+            registry=registry,
+        )
         self.sessions = Counter(
             "integrations_worker_sessions", "Sessions begun; all but one: lost leases.", registry=registry
         )

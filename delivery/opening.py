@@ -1,28 +1,46 @@
 """Opening connectors for a worker's connections, from what is published."""
 
-from connectors.connector import Connection, Connector, ConnectorFactory
+from collections.abc import Mapping
+
+from connectors.connector import ChecksCredentials, Connection, Connector, ConnectorFactory
 from connectors.context import ConnectorContext
 from connectors.errors import NoConnectorError
 from connectors.http import GuardedHttp
 from contracts.connection import parse_connection_spec
-from delivery.credentials import MountedSecrets, NamespacedSecrets
+from contracts.ids import ConnectionUid
+from delivery.credentials import ConnectionSecrets, MountedSecrets
 from delivery.unavailable import UnavailableConnector
 from store.lanes import LaneRow
 
 
 class Opening:
-    """Knows what every connector of this process is given."""
+    """Knows what every connector of this process is given; credentials outlive the connector and the session."""
 
     def __init__(self, factory: ConnectorFactory, http: GuardedHttp, secrets: MountedSecrets) -> None:
         self._factory = factory
         self._http = http
         self._secrets = secrets
+        self._credentials: dict[ConnectionUid, ConnectionSecrets] = {}
 
     def open(self, row: LaneRow) -> tuple[Connection, Connector]:
         """Open a lane's connector; raise InvalidSpecError if another release published a spec unknown to this one."""
         connection = Connection(row.uid, row.namespace, row.name, row.tenant, parse_connection_spec(row.spec))
-        context = ConnectorContext(NamespacedSecrets(self._secrets, row.namespace), self._http)
+        if row.uid not in self._credentials:
+            self._credentials[row.uid] = ConnectionSecrets(self._secrets, row.namespace)
+        context = ConnectorContext(self._credentials[row.uid], self._http)
         try:
             return connection, self._factory(connection, context)
         except NoConnectorError as error:
             return connection, UnavailableConnector(str(error))
+
+    def renew_credentials(
+        self, connection: Connection, connector: Connector, changed: Mapping[str, Mapping[str, bytes]]
+    ) -> list[str]:
+        """Have a connector use changed Secrets; return why it goes on with the former values of some of them."""
+        if not isinstance(connector, ChecksCredentials):
+            return []
+        return self._credentials[connection.uid].renew(changed, connector.check_credentials)
+
+    def is_outdated(self, connection: Connection) -> bool:
+        """Whether a connection goes on with former credentials because the newest cannot be used."""
+        return self._credentials[connection.uid].outdated

@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from tenacity import AsyncRetrying, retry_if_exception_type, wait_random_exponential
 
-from store.database import Database, connect
+from store.database import ConnectionString, Database, connect
 from store.errors import DatabaseUnreachableError
 
 log = logging.getLogger(__name__)
@@ -19,7 +19,12 @@ class Reconnecting:
     """One database connection, opened when first needed and again after it broke."""
 
     def __init__(
-        self, dsn: str, program: str, on_state: Callable[[bool], None] = lambda _: None, *, queue: bool = False
+        self,
+        dsn: ConnectionString,
+        program: str,
+        on_state: Callable[[bool], None] = lambda _: None,
+        *,
+        queue: bool = False,
     ) -> None:
         self._queue = queue
         self._dsn = dsn
@@ -32,7 +37,7 @@ class Reconnecting:
         """Return the open connection; raise DatabaseUnreachableError."""
         async with self._lock:
             if self._database is None or self._database.closed or self._database.broken:
-                self._database = await connect(self._dsn, self._program, queue=self._queue)
+                self._database = await connect(self._dsn(), self._program, queue=self._queue)
                 self._on_state(True)
             return self._database
 

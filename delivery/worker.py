@@ -69,8 +69,9 @@ class Worker:
         secrets = MountedSecrets(settings.secrets_directory)
         policy = EgressPolicy(settings.egress_allow, setting="INTEGRATIONS_EGRESS_ALLOW")
         async with GuardedHttp(policy, idle_connections=settings.senders) as http:
+            opening = Opening(self._factory, http, secrets)
             while not stop.is_set():
-                session = _Session(settings, self._metrics, secrets, Opening(self._factory, http, secrets))
+                session = _Session(settings, self._metrics, secrets, opening)
                 try:
                     await session.run(stop, self._set_ready)
                 except* LeaseLostError as lost:
@@ -93,7 +94,7 @@ class _Session:
         self._metrics = metrics
         self._secrets = secrets
         self._opening = opening
-        self._dsn = settings.database_url.get_secret_value()
+        self._dsn = settings.connection_string()
         up = metrics.database_up.set
         self._reading = Reconnecting(self._dsn, "worker-intake", up, queue=True)
         self._writing = Reconnecting(self._dsn, "worker-settling", up, queue=True)
@@ -150,7 +151,7 @@ class _Session:
                 group.create_task(intake.run()),
                 group.create_task(keeping.run()),
                 group.create_task(listener.run([pool_channel(desk.pool), ROUTING_CHANNEL])),
-                group.create_task(self._secrets.watch(keeping.try_quarantined)),
+                group.create_task(self._secrets.watch(keeping.secrets_changed)),
             ]
             settler = group.create_task(settling.run())
             set_ready(ready=True)

@@ -57,7 +57,7 @@ class Layer:
         self.access = access
         self.reporter = reporter
         self._folder = ManifestFolder(options.manifests)
-        self._database = Reconnecting(access.dsn(Group.OPERATOR), "local")
+        self._database = Reconnecting(partial(access.dsn, Group.OPERATOR), "local")
         self._reconciler = Reconciler(pool, options.secrets, reporter)
         self._stopping = asyncio.Event()
         programs = [dispatcher(access)]
@@ -139,7 +139,7 @@ async def running_layer(options: LocalOptions, reporter: Reporter) -> AsyncItera
 
 async def _prepare_pool(access: Access) -> PoolId:
     """Create the one pool of this machine; every connection is in it, whatever isolation it asks for."""
-    database = Reconnecting(access.dsn(Group.OPERATOR), "local")
+    database = Reconnecting(partial(access.dsn, Group.OPERATOR), "local")
     try:
         return await database.once(lambda opened: write_pool(opened, _POOL, login_role(Group.WORKER)))
     finally:

@@ -7,14 +7,19 @@ a program waits for a partner. Where several statements belong together, the cal
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
-from psycopg import AsyncConnection, AsyncRawCursor, OperationalError, errors, sql
+from psycopg import AsyncConnection, AsyncRawCursor, OperationalError, ProgrammingError, errors, sql
+from psycopg.conninfo import conninfo_to_dict
 
 from store.errors import DatabaseUnreachableError, NotMigratedError
 from store.statement import Statement
 
 Database = AsyncConnection[tuple[Any, ...]]
+
+ConnectionString = Callable[[], str]
+"""Says how to connect, anew for every connection; raises DatabaseUnreachableError while it cannot be said."""
 
 _OPTIONS = (
     # A frozen program must not hold locks for ever, and a lost network must be noticed.
@@ -74,13 +79,30 @@ async def transaction(database: Database) -> AsyncIterator[None]:
         raise DatabaseUnreachableError(f"transaction: {_first_line(error)}") from error
 
 
+def read_connection_string(file: Path) -> str:
+    """Read a connection string from a file; raise DatabaseUnreachableError, saying nothing of what is in it."""
+    try:
+        text = file.read_text(encoding="utf-8").strip()
+    except OSError as error:
+        raise DatabaseUnreachableError(f"cannot read the connection string in {file}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        text = ""
+    try:
+        known = conninfo_to_dict(text)
+    except ProgrammingError:
+        known = {}
+    if not known:
+        raise DatabaseUnreachableError(f"{file} holds no connection string; write postgresql://USER:PASSWORD@HOST/DB")
+    return text
+
+
 class Listener:
     """Wakes somebody when one of several channels is notified, over a connection of its own.
 
     Only a hint: whoever relies on it also polls, since a notification can be lost with the connection.
     """
 
-    def __init__(self, dsn: str, program: str, wake: Callable[[str], None]) -> None:
+    def __init__(self, dsn: ConnectionString, program: str, wake: Callable[[str], None]) -> None:
         self._dsn = dsn
         self._program = program
         self._wake = wake
@@ -94,7 +116,7 @@ class Listener:
                 await asyncio.sleep(0.5)
 
     async def _listen(self, channels: Sequence[str]) -> None:
-        database = await connect(self._dsn, f"{self._program}-listener")
+        database = await connect(self._dsn(), f"{self._program}-listener")
         async with database:
             for channel in channels:
                 await database.execute(sql.SQL("listen {}").format(sql.Identifier(channel)).as_bytes(None))

@@ -291,7 +291,8 @@ FINISH_JOBS = statement(
 
 RECORD_ATTEMPTS = statement(
     "record_attempts",
-    "Record attempts whose jobs were deferred, dead-lettered or returned. $1 session, $2..$12 the attempts.",
+    "Record attempts whose jobs were deferred, dead-lettered or returned, except those of tenants that have left the "
+    "pool meanwhile. $1 session, $2..$12 the attempts.",
     """
     insert into integration.attempt (at, event_id, job_id, tenant_id, connection_id, route_id, number, outcome,
                                      status_code, duration_ms, worker, detail)
@@ -301,6 +302,7 @@ RECORD_ATTEMPTS = statement(
                 $9::smallint[], $10::real[], $11::real[], $12::text[])
         as t (job_id, event_id, tenant_id, connection_id, route_id, number, outcome, status_code, duration_ms,
               ended_ago_ms, detail)
+    where tenant_id in (select tenant_id from integration.tenant_role where role = current_user)
     """,
 )
 

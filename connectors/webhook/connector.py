@@ -40,5 +40,9 @@ class WebhookConnector:
         headers += receiver.headers
         return await send_webhook(self._http, receiver, headers, body, self._time_limit)
 
+    def check_credentials(self) -> None:
+        """Resolve the receiver; raise CredentialMissingError or UnusableCredentialError."""
+        self._receivers.current()
+
     async def close(self) -> None:
         """Do nothing: connections belong to the shared GuardedHttp."""

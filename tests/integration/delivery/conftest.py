@@ -44,7 +44,7 @@ class House:
     def start_worker(self, name: str = "worker", pool: str = "pool_a", **settings: object) -> None:
         worker = Worker(
             WorkerSettings(
-                database_url=self.layer.dsn(pool),
+                **({} if "database_url_file" in settings else {"database_url": self.layer.dsn(pool)}),
                 worker_name=name,
                 secrets_directory=self.secrets,
                 egress_allow=(ip_network("127.0.0.0/8"),),

@@ -11,7 +11,7 @@ from connectors.context import ConnectorContext
 from connectors.egress import EgressPolicy
 from connectors.errors import NoConnectorError
 from connectors.http import GuardedHttp
-from connectors.registry import connector_factory, open_connector
+from connectors.registry import check_credentials, connector_factory, open_connector
 from connectors.webhook.connector import WebhookConnector
 from contracts.connection import Provider, SecretKeyRef, parse_connection_spec
 from contracts.ids import ConnectionUid, TenantId
@@ -95,3 +95,31 @@ def test_a_package_that_cannot_be_loaded_is_named(tmp_path: Path, monkeypatch: p
 def test_a_connection_to_another_provider_is_no_webhook_connection() -> None:
     with pytest.raises(TypeError, match=r"acme/crm"):
         WebhookConnector(connection(Provider.HUBSPOT, HUBSPOT), CONTEXT)
+
+
+SIGNING = SecretKeyRef(name="s", key="k")
+
+
+@pytest.mark.parametrize(
+    ("credentials", "problem"),
+    [
+        ({SIGNING: b"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"}, None),
+        ({SIGNING: b"whsec_very-private"}, "key k of Secret s cannot sign"),
+        ({}, "Secret acme/s does not exist or has no key k"),
+    ],
+    ids=["good", "malformed", "missing"],
+)
+def test_credentials_are_checked_without_asking_the_partner(
+    credentials: dict[SecretKeyRef, bytes], problem: str | None
+) -> None:
+    problems = check_credentials(connection(Provider.WEBHOOK, WEBHOOK), credentials)
+
+    assert len(problems) == (problem is not None)
+    assert problem is None or problem in problems[0]
+    assert "very-private" not in str(problems)
+
+
+def test_credentials_for_a_provider_without_a_connector_are_a_problem() -> None:
+    (problem,) = check_credentials(connection(Provider.HUBSPOT, HUBSPOT), {})
+
+    assert "no connector is installed" in problem

@@ -9,6 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from delivery.settings import DispatcherSettings, ProgramSettings, WorkerSettings
+from store.errors import DatabaseUnreachableError
 
 PASSWORD = "very-private"
 DATABASE_URL = f"postgresql://worker:{PASSWORD}@db.example/integrations"
@@ -57,6 +58,50 @@ def test_a_setting_is_read_from_its_environment_variable(
 @pytest.mark.parametrize("kind", PROGRAMS)
 def test_the_database_url_is_all_a_program_needs(kind: type[ProgramSettings]) -> None:
     assert kind().database_url.get_secret_value() == DATABASE_URL
+
+
+@pytest.mark.parametrize("kind", PROGRAMS)
+def test_a_connection_string_in_a_file_is_read_anew_each_time(
+    kind: type[ProgramSettings], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    file = tmp_path / "url"
+    monkeypatch.delenv("INTEGRATIONS_DATABASE_URL")
+    monkeypatch.setenv("INTEGRATIONS_DATABASE_URL_FILE", str(file))
+    say = kind().connection_string()
+    said = []
+    for url in (DATABASE_URL, DATABASE_URL + "?sslmode=require"):
+        file.write_text(url + "\n")
+        said.append(say())
+
+    assert said == [DATABASE_URL, DATABASE_URL + "?sslmode=require"]
+
+
+@pytest.mark.parametrize("kind", PROGRAMS)
+def test_a_connection_string_is_given_in_one_way_only_and_not_repeated(
+    kind: type[ProgramSettings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("INTEGRATIONS_DATABASE_URL_FILE", "/somewhere")
+
+    with pytest.raises(ValidationError, match="leave one of them out") as caught:
+        kind()
+
+    assert PASSWORD not in f"{caught.value!s} {caught.value!r} {caught.value.json()}"
+
+
+@pytest.mark.parametrize("content", [None, "", "nonsense " + PASSWORD, "postgresql://", b"\xff\xfe"])
+def test_a_file_without_a_connection_string_counts_as_an_unreachable_database(
+    content: str | bytes | None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    file = tmp_path / "url"
+    if content is not None:
+        file.write_bytes(content.encode() if isinstance(content, str) else content)
+    monkeypatch.delenv("INTEGRATIONS_DATABASE_URL")
+    say = ProgramSettings(database_url_file=file).connection_string()  # type: ignore[call-arg]
+
+    with pytest.raises(DatabaseUnreachableError, match="url") as caught:
+        say()
+
+    assert PASSWORD not in str(caught.value)
 
 
 @pytest.mark.parametrize("kind", PROGRAMS)
