@@ -13,9 +13,15 @@ _TIMEOUT_SECONDS = 5.0
 class HealthServer:
     """A few lines of HTTP/1.0 on the program's own event loop: if the loop is stuck, the probe fails, as it should."""
 
-    def __init__(self, registry: CollectorRegistry, not_ready: Callable[[], str | None]) -> None:
+    def __init__(
+        self,
+        registry: CollectorRegistry,
+        not_ready: Callable[[], str | None],
+        not_alive: Callable[[], str | None] = lambda: None,
+    ) -> None:
         self._registry = registry
         self._not_ready = not_ready
+        self._not_alive = not_alive
 
     async def start(self, host: str, port: int) -> asyncio.Server:
         """Serve until the returned server is closed."""
@@ -42,11 +48,14 @@ class HealthServer:
             case [b"GET", b"/metrics", _]:
                 return "200 OK", CONTENT_TYPE_LATEST, generate_latest(self._registry)
             case [b"GET", b"/healthz", _]:
-                return "200 OK", "text/plain", b"ok\n"
+                return _judgement(self._not_alive())
             case [b"GET", b"/readyz", _]:
-                reason = self._not_ready()
-                if reason is None:
-                    return "200 OK", "text/plain", b"ok\n"
-                return "503 Service Unavailable", "text/plain", f"{reason}\n".encode()
+                return _judgement(self._not_ready())
             case _:
                 return "404 Not Found", "text/plain", b"try /metrics, /healthz or /readyz\n"
+
+
+def _judgement(reason: str | None) -> tuple[str, str, bytes]:
+    if reason is None:
+        return "200 OK", "text/plain", b"ok\n"
+    return "503 Service Unavailable", "text/plain", f"{reason}\n".encode()

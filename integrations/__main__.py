@@ -5,10 +5,11 @@ import sys
 import typer
 
 from delivery.settings import DispatcherSettings, WorkerSettings
+from integration_operator.settings import OperatorSettings
 from integrations import connections, events, jobs
 from integrations.errors import EXIT_CODES_HELP, explain
 from integrations.machine import LOCAL_HELP, local
-from integrations.programs import dispatcher, migrate, settings_help, worker
+from integrations.programs import dispatcher, migrate, operator, settings_help, worker
 
 app = typer.Typer(
     name="integrations",
@@ -27,6 +28,7 @@ app.add_typer(connections.app, name="connections", rich_help_panel="Look and act
 app.command(epilog=EXIT_CODES_HELP, rich_help_panel="Programs")(migrate)
 app.command(epilog=settings_help(DispatcherSettings), rich_help_panel="Programs")(dispatcher)
 app.command(epilog=settings_help(WorkerSettings), rich_help_panel="Programs")(worker)
+app.command(epilog=settings_help(OperatorSettings), rich_help_panel="Programs")(operator)
 
 
 def main() -> None:

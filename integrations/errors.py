@@ -21,6 +21,7 @@ from sqlalchemy.exc import DBAPIError
 from contracts.errors import InvalidEventError
 from contracts.ids import MalformedIdError
 from delivery.settings import ProgramSettings
+from integration_operator.errors import OperatorError
 from local.errors import LocalError
 from store.errors import DatabaseUnreachableError, NotMigratedError, RestoredDatabaseError, StoreError
 
@@ -77,7 +78,7 @@ def explain(error: BaseException) -> Explanation | None:
             return Explanation(str(error), error.exit_code)
         case DatabaseUnreachableError() | NotMigratedError() | RestoredDatabaseError():
             return Explanation(str(error), ExitCode.NO_DATABASE)
-        case StoreError() | LocalError() | InvalidEventError():
+        case StoreError() | LocalError() | OperatorError() | InvalidEventError():
             return Explanation(str(error), ExitCode.NOT_FINE)
         case MalformedIdError():
             return Explanation(str(error), ExitCode.USAGE)

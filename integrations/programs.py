@@ -1,6 +1,6 @@
-"""Commands that are programs: `dispatcher`, `worker`, `migrate`.
+"""Commands that are programs: `dispatcher`, `worker`, `operator`, `migrate`.
 
-Dispatcher and worker take their settings from the environment alone, as a Deployment gives them, and log JSON lines to
+All but the last take their settings from the environment alone, as a Deployment gives them, and log JSON lines to
 standard error. SIGTERM or SIGINT lets them finish what is under way; a second one ends them at once.
 """
 
@@ -16,6 +16,8 @@ from delivery.dispatcher import Dispatcher
 from delivery.logs import set_up_logging
 from delivery.settings import DispatcherSettings, ProgramSettings, WorkerSettings
 from delivery.worker import Worker
+from integration_operator.program import Operator
+from integration_operator.settings import OperatorSettings
 from integrations import output
 from integrations.database import DATABASE_VARIABLE, checked_url
 from integrations.errors import EXIT_CODES_HELP, UsageError, explain, variable
@@ -43,6 +45,11 @@ def dispatcher() -> None:
 def worker() -> None:
     """Run a delivery worker of the pool that its database role belongs to."""
     _run("worker", WorkerSettings, lambda settings: Worker(settings).run)
+
+
+def operator() -> None:
+    """Run the operator: it turns IntegrationConnections into routing and workers. Any number may run; one leads."""
+    _run("operator", OperatorSettings, lambda settings: Operator(settings).run)
 
 
 def migrate(

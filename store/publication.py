@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from psycopg.types.json import Jsonb
 
-from contracts.connection import ConnectionSpec, Ordering
+from contracts.connection import ConnectionSpec, DeletionPolicy, Ordering
 from contracts.ids import ConnectionId, ConnectionUid, PoolId, TenantId
 from store.database import Database, run, transaction
 from store.leadership import Term, require_term
@@ -198,6 +198,12 @@ READ_QUARANTINED = statement(
     """,
 )
 
+READ_POLICIES = statement(
+    "read_policies",
+    "What connections that have not ended say should become of them; no policy where the spec leaves it to the default.",
+    "select uid, spec ->> 'deletionPolicy' from integration.connection where deleted_at is null",
+)
+
 
 @dataclass(frozen=True, slots=True)
 class PublishedConnection:
@@ -260,6 +266,11 @@ class _Compared(NamedTuple):
 async def connection_states(database: Database) -> list[ConnectionState]:
     """Return every connection with its state, by namespace and name; those that ended for good are left out."""
     return list(map(ConnectionState._make, await run(database, LANE_STATES)))
+
+
+async def published_policies(database: Database) -> dict[ConnectionUid, DeletionPolicy]:
+    """Return what the published connections say should become of them when their objects are gone."""
+    return {row[0]: DeletionPolicy(row[1] or DeletionPolicy.DRAIN) for row in await run(database, READ_POLICIES)}
 
 
 async def quarantined(database: Database) -> dict[ConnectionUid, tuple[datetime, str]]:

@@ -1,0 +1,232 @@
+"""What a pool consists of in the cluster: a Deployment, a Secret with its way to the database, a disruption budget.
+
+Pure: the same members give the same manifests, in whatever order they come. Each manifest holds only the fields that
+are ours; whatever others set beside them stays.
+"""
+
+import hashlib
+import json
+import math
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Final
+from urllib.parse import quote, urlsplit, urlunsplit
+
+from contracts.connection import secret_references
+from integration_operator.kube import Json
+from integration_operator.names import (
+    CREDENTIAL,
+    CREDENTIALS_LABEL,
+    HASH,
+    POOL_LABEL,
+    ROTATED_AT,
+    SECRETS,
+    ObjectKey,
+    pool_labels,
+)
+from integration_operator.observed import ConnectionObject
+from integration_operator.settings import OperatorSettings
+
+DATABASE_DIRECTORY: Final = "/etc/integrations/database"
+SECRETS_DIRECTORY: Final = "/etc/integrations/secrets"
+PORT: Final = 8080
+
+_DRAIN_MARGIN_SECONDS: Final = 15
+_GRACE_STEP_SECONDS: Final = 30
+_USER: Final = 65532
+
+
+def deployment(
+    pool: ObjectKey,
+    members: Sequence[ConnectionObject],
+    settings: OperatorSettings,
+    *,
+    secrets: str,
+    replicas: int | None,
+) -> Json:
+    """Describe a pool's workers. `replicas` is None where somebody else, or our scaler, owns the number."""
+    spec: Json = {
+        "selector": {"matchLabels": {POOL_LABEL: pool.name}},
+        "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
+        "progressDeadlineSeconds": 300,
+        "revisionHistoryLimit": 2,
+        "template": _pod(pool, members, settings),
+    }
+    body: Json = {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": pool.name, "namespace": pool.namespace, "labels": pool_labels(pool)},
+        "spec": spec,
+    }
+    body["metadata"]["annotations"] = {HASH: _digest(body), SECRETS: secrets}
+    if replicas is not None:
+        spec["replicas"] = replicas
+    return body
+
+
+def scaled(pool: ObjectKey, replicas: int) -> Json:
+    """Describe nothing but how many workers a pool has."""
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": pool.name, "namespace": pool.namespace},
+        "spec": {"replicas": replicas},
+    }
+
+
+def database_secret(pool: ObjectKey, owner: str, url: str, credential: str, now: datetime) -> Json:
+    """Describe the Secret that holds a pool's connection string; the Deployment with the uid `owner` owns it."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "type": "Opaque",
+        "metadata": {
+            "name": pool.name,
+            "namespace": pool.namespace,
+            "labels": pool_labels(pool) | {CREDENTIALS_LABEL: "true"},
+            "annotations": {CREDENTIAL: credential, ROTATED_AT: now.astimezone(UTC).isoformat(timespec="seconds")},
+            "ownerReferences": [_owner(pool, owner)],
+        },
+        "stringData": {"url": url},
+    }
+
+
+def disruption_budget(pool: ObjectKey, owner: str) -> Json:
+    """Describe how many workers may be evicted at once."""
+    return {
+        "apiVersion": "policy/v1",
+        "kind": "PodDisruptionBudget",
+        "metadata": {
+            "name": pool.name,
+            "namespace": pool.namespace,
+            "labels": pool_labels(pool),
+            "ownerReferences": [_owner(pool, owner)],
+        },
+        "spec": {"maxUnavailable": 1, "selector": {"matchLabels": {POOL_LABEL: pool.name}}},
+    }
+
+
+def database_url(settings: OperatorSettings, role: str, password: str) -> str:
+    """Complete the workers' connection string with a role and its password."""
+    parts = urlsplit(settings.worker_database)
+    return urlunsplit(parts._replace(netloc=f"{quote(role)}:{quote(password, safe='')}@{parts.netloc}"))
+
+
+def replica_bounds(members: Sequence[ConnectionObject]) -> tuple[int, int]:
+    """Return how few and how many workers a pool may have: the largest that any of its connections asks for."""
+    asked = [member.spec.workers.replicas for member in members if member.spec and member.deleted_at is None]
+    if not asked:
+        asked = [member.spec.workers.replicas for member in members if member.spec]
+        return 0, max((replicas.max for replicas in asked), default=0)
+    return max(replicas.min for replicas in asked), max(replicas.max for replicas in asked)
+
+
+def _pod(pool: ObjectKey, members: Sequence[ConnectionObject], settings: OperatorSettings) -> Json:
+    longest = max((member.spec.delivery.timeout.total_seconds() for member in members if member.spec), default=0.0)
+    drain = math.ceil(max(longest, 1.0) / _GRACE_STEP_SECONDS) * _GRACE_STEP_SECONDS
+    pod: Json = {
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "securityContext": {
+            "runAsNonRoot": True,
+            "runAsUser": _USER,
+            "runAsGroup": _USER,
+            "fsGroup": _USER,
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "terminationGracePeriodSeconds": drain + _DRAIN_MARGIN_SECONDS,
+        "topologySpreadConstraints": [
+            {
+                "maxSkew": 1,
+                "topologyKey": "kubernetes.io/hostname",
+                "whenUnsatisfiable": "ScheduleAnyway",
+                "labelSelector": {"matchLabels": {POOL_LABEL: pool.name}},
+            }
+        ],
+        "containers": [_container(pool, settings, drain)],
+        "volumes": [
+            {"name": "database", "secret": {"secretName": pool.name, "defaultMode": 0o440}},
+            {"name": "secrets", "projected": {"defaultMode": 0o440, "sources": _sources(members)}},
+            {"name": "tmp", "emptyDir": {}},
+        ],
+    }
+    if settings.worker_image_pull_secrets:
+        pod["imagePullSecrets"] = [{"name": name} for name in settings.worker_image_pull_secrets]
+    return {"metadata": {"labels": pool_labels(pool)}, "spec": pod}
+
+
+def _container(pool: ObjectKey, settings: OperatorSettings, drain_seconds: int) -> Json:
+    values = {
+        "DATABASE_URL_FILE": f"{DATABASE_DIRECTORY}/url",
+        "SECRETS_DIRECTORY": SECRETS_DIRECTORY,
+        "HEALTH_PORT": str(PORT),
+        "DRAIN": str(drain_seconds),
+        "LOG_LEVEL": settings.log_level,
+        "EGRESS_ALLOW": json.dumps([str(network) for network in settings.worker_egress_allow]),
+    }
+    fields = {"WORKER_NAME": "metadata.name", "HEALTH_HOST": "status.podIP"}
+    environment: list[Json] = [{"name": f"INTEGRATIONS_{name}", "value": value} for name, value in values.items()]
+    environment += [
+        {"name": f"INTEGRATIONS_{name}", "valueFrom": {"fieldRef": {"fieldPath": path}}}
+        for name, path in fields.items()
+    ]
+    return {
+        "name": "worker",
+        "image": settings.worker_image,
+        "args": ["worker"],
+        "env": environment,
+        "ports": [{"name": "metrics", "containerPort": PORT, "protocol": "TCP"}],
+        "startupProbe": _probe("/healthz", every=1, failures=60),
+        "livenessProbe": _probe("/healthz", every=10, failures=6),
+        "readinessProbe": _probe("/readyz", every=5, failures=2),
+        "resources": {
+            "requests": {"cpu": settings.worker_cpu, "memory": settings.worker_memory},
+            "limits": {"memory": settings.worker_memory},
+        },
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        },
+        "volumeMounts": [
+            {"name": "database", "mountPath": DATABASE_DIRECTORY, "readOnly": True},
+            {"name": "secrets", "mountPath": f"{SECRETS_DIRECTORY}/{pool.namespace}", "readOnly": True},
+            {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108 -- the container's own
+        ],
+    }
+
+
+def _sources(members: Sequence[ConnectionObject]) -> list[Json]:
+    """List the referenced keys, and no others; a Secret that is missing keeps nobody else's from being mounted."""
+    keys: dict[str, set[str]] = {}
+    for member in members:
+        if member.spec:
+            for reference in secret_references(member.spec):
+                keys.setdefault(reference.name, set()).add(reference.key)
+    return [
+        {
+            "secret": {
+                "name": name,
+                "optional": True,
+                "items": [{"key": key, "path": f"{name}/{key}"} for key in sorted(keys[name])],
+            }
+        }
+        for name in sorted(keys)
+    ]
+
+
+def _probe(path: str, *, every: int, failures: int) -> Json:
+    return {
+        "httpGet": {"path": path, "port": PORT},
+        "periodSeconds": every,
+        "timeoutSeconds": 5,
+        "failureThreshold": failures,
+    }
+
+
+def _owner(pool: ObjectKey, uid: str) -> Json:
+    return {"apiVersion": "apps/v1", "kind": "Deployment", "name": pool.name, "uid": uid}
+
+
+def _digest(body: Json) -> str:
+    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()[:16]

@@ -1,0 +1,236 @@
+"""From everything known about a connection to its status: pure, so that the same facts always give the same words.
+
+Conditions follow kstatus: Reconciling and Stalled exist only while they are true. Stalled is what only a person can
+end, by changing the object or what it depends on. A quarantine makes a connection not Ready, but not Stalled: it heals
+by itself when the partner does, and must not fail the deployment of a whole release.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final
+
+from contracts.status import (
+    Condition,
+    ConditionStatus,
+    ConnectionStatus,
+    Drain,
+    EffectiveThrottle,
+    Quarantine,
+)
+from integration_operator.kube import Json
+from integration_operator.names import CREDENTIALS_LABEL, TENANT_CLAIM_PREFIX, ObjectKey
+from integration_operator.observed import ConnectionObject
+
+_LONGEST_MESSAGE: Final = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """What is known of the Secrets: which references lead nowhere, what is wrong with the others, a digest of all."""
+
+    digest: str
+    missing: tuple[str, ...] = ()
+    problems: tuple[str, ...] = ()
+    unwatched: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """Everything that a status is concluded from."""
+
+    connection: ConnectionObject
+    claimed: bool
+    problems: tuple[str, ...]
+    credentials: Credentials | None = None
+    pool: ObjectKey | None = None
+    epoch: int | None = None
+    refusal: str | None = None
+    database_error: str | None = None
+    workers_problem: str | None = None
+    quarantine: tuple[datetime, str] | None = None
+    drain_deadline: datetime | None = None
+
+
+def conclude(facts: Facts, now: datetime) -> Json:
+    """Return the status in its wire form; what has not changed keeps its time of transition."""
+    connection = facts.connection
+    spec = connection.spec
+    former = _former_conditions(connection.status)
+    conditions = tuple(
+        _keep_time(each, former.get(each.type))
+        for each in _conditions(facts, now.astimezone(UTC).replace(microsecond=0))
+    )
+    ready = conditions[0]
+    credentials = facts.credentials
+    throttle = spec.delivery.throttle if spec else None
+    status = ConnectionStatus(
+        observed_generation=connection.generation,
+        conditions=conditions,
+        state=_state(facts, ready),
+        pool=str(facts.pool) if facts.pool else None,
+        observed_secret_hash=credentials.digest if credentials and not credentials.missing else None,
+        routing_epoch=facts.epoch,
+        effective_throttle=throttle
+        and EffectiveThrottle(
+            requests_per_second=throttle.requests_per_second, burst=throttle.burst, concurrency=throttle.concurrency
+        ),
+        quarantine=facts.quarantine
+        and Quarantine(since=facts.quarantine[0].replace(microsecond=0), reason=facts.quarantine[1][:_LONGEST_MESSAGE]),
+        drain=Drain(since=connection.deleted_at, deadline=facts.drain_deadline)
+        if connection.deleted_at and facts.drain_deadline
+        else None,
+        last_handled_reconcile_at=connection.reconcile_at,
+        last_handled_release_at=connection.release_at,
+    )
+    return status.model_dump(mode="json", exclude_none=True)
+
+
+def status_patch(former: Json, status: Json) -> Json | None:
+    """Return the merge patch from one status to the other; None if they say the same."""
+    if former == status:
+        return None
+    return status | {name: None for name in former if name not in status}
+
+
+def _conditions(facts: Facts, now: datetime) -> list[Condition]:
+    details = [*_credentials(facts), *_routing(facts), *_workers(facts), *_runtime(facts)]
+    ready = _ready(facts, details)
+    found = [ready]
+    if ready[1] is ConditionStatus.FALSE:
+        if ready[2] in _STALLING:
+            found.append(("Stalled", ConditionStatus.TRUE, ready[2], ready[3]))
+        elif ready[2] in _MOVING:
+            found.append(("Reconciling", ConditionStatus.TRUE, ready[2], ready[3]))
+    found += details
+    return [
+        Condition(
+            type=type_,
+            status=status,
+            observed_generation=facts.connection.generation,
+            last_transition_time=now,
+            reason=reason,
+            message=message[:_LONGEST_MESSAGE],
+        )
+        for type_, status, reason, message in found
+    ]
+
+
+_Found = tuple[str, ConditionStatus, str, str]
+
+_STALLING: Final = frozenset({"InvalidSpec", "ForbiddenTenant", "ImmutableField"})
+_MOVING: Final = frozenset({"Publishing", "DatabaseUnavailable", "Draining"})
+
+
+def _ready(facts: Facts, details: Sequence[_Found]) -> _Found:
+    connection = facts.connection
+    no = ConditionStatus.FALSE
+    if facts.drain_deadline is not None:
+        message = (
+            f"deleted; delivers what is left, until {facts.drain_deadline:%Y-%m-%dT%H:%M:%SZ} at the latest;"
+            " what is left then becomes dead letters"
+        )
+        return "Ready", no, "Draining", message
+    if not facts.claimed and connection.spec:
+        tenant, namespace = connection.spec.tenant, connection.key.namespace
+        message = (
+            f"namespace {namespace} may not hold connections of tenant {tenant}; if it should, a cluster administrator"
+            f" runs: kubectl label namespace {namespace} {TENANT_CLAIM_PREFIX}{tenant}="
+        )
+        return "Ready", no, "ForbiddenTenant", message
+    if facts.problems:
+        return "Ready", no, "InvalidSpec", "; ".join(facts.problems)
+    for type_, status, reason, message in details:
+        healthy = ConditionStatus.FALSE if type_ in ("Quarantined", "Suspended") else ConditionStatus.TRUE
+        if status is not healthy and type_ != "Suspended":
+            return "Ready", no, reason, message
+    if connection.spec and connection.spec.suspend:
+        return "Ready", ConditionStatus.TRUE, "Suspended", "suspended as its spec says; events wait until it is resumed"
+    return "Ready", ConditionStatus.TRUE, "Ready", "events are routed and delivered"
+
+
+def _credentials(facts: Facts) -> Iterator[_Found]:
+    credentials = facts.credentials
+    if credentials is None:
+        return
+    if credentials.missing:
+        names = ", ".join(credentials.missing)
+        message = f"not found: {names}; create it, and deliveries go on by themselves; until then events wait"
+        yield "CredentialsValid", ConditionStatus.FALSE, "CredentialsMissing", message
+    elif credentials.problems:
+        message = "; ".join(credentials.problems) + "; the value used before, if any, stays in use; correct the Secret"
+        yield "CredentialsValid", ConditionStatus.FALSE, "CredentialsInvalid", message
+    elif credentials.unwatched:
+        names = ", ".join(credentials.unwatched)
+        message = f"present; label Secret {names} with {CREDENTIALS_LABEL}=true, and changes are noticed at once"
+        yield "CredentialsValid", ConditionStatus.TRUE, "Unwatched", message
+    else:
+        yield "CredentialsValid", ConditionStatus.TRUE, "Valid", "all referenced keys are present"
+
+
+def _routing(facts: Facts) -> Iterator[_Found]:
+    if facts.problems or not facts.claimed:
+        return
+    if facts.refusal is not None:
+        yield "RoutingPublished", ConditionStatus.FALSE, "ImmutableField", facts.refusal
+    elif facts.database_error is not None:
+        message = f"{facts.database_error}; it is tried again until the database answers"
+        yield "RoutingPublished", ConditionStatus.FALSE, "DatabaseUnavailable", message
+    elif facts.epoch is None:
+        yield "RoutingPublished", ConditionStatus.FALSE, "Publishing", "the routing is about to be published"
+    else:
+        yield "RoutingPublished", ConditionStatus.TRUE, "Published", "events are routed by this spec"
+
+
+def _workers(facts: Facts) -> Iterator[_Found]:
+    if facts.pool is None or facts.problems or not facts.claimed:
+        return
+    if facts.workers_problem is not None:
+        yield "WorkersAvailable", ConditionStatus.FALSE, "WorkersUnavailable", facts.workers_problem
+    else:
+        yield (
+            "WorkersAvailable",
+            ConditionStatus.TRUE,
+            "Available",
+            f"pool {facts.pool} works whenever there are events",
+        )
+
+
+def _runtime(facts: Facts) -> Iterator[_Found]:
+    if facts.quarantine is not None:
+        since, reason = facts.quarantine
+        message = (
+            f"deliveries are stopped since {since.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}, events wait: {reason};"
+            " tried again from time to time, when a credential changes, and on request by the annotation releaseAt"
+        )
+        yield "Quarantined", ConditionStatus.TRUE, "Quarantined", message
+    if facts.connection.spec and facts.connection.spec.suspend:
+        yield "Suspended", ConditionStatus.TRUE, "Suspended", "spec.suspend is true; events wait"
+
+
+def _state(facts: Facts, ready: Condition) -> str:
+    if facts.drain_deadline is not None:
+        return "Draining"
+    if ready.reason in _STALLING:
+        return "Invalid"
+    if facts.connection.spec and facts.connection.spec.suspend:
+        return "Suspended"
+    if facts.quarantine is not None:
+        return "Quarantined"
+    if ready.status is ConditionStatus.TRUE:
+        return "Delivering"
+    return "Waiting"
+
+
+def _former_conditions(status: Json) -> dict[str, Json]:
+    return {condition.get("type", ""): condition for condition in status.get("conditions") or ()}
+
+
+def _keep_time(condition: Condition, former: Json | None) -> Condition:
+    if former is None or former.get("status") != condition.status.value:
+        return condition
+    try:
+        since = datetime.fromisoformat(former["lastTransitionTime"])
+    except (KeyError, ValueError):
+        return condition
+    return condition.model_copy(update={"last_transition_time": since})

@@ -1,0 +1,233 @@
+"""One term of office: from being elected to losing the Lease.
+
+The watches run in every replica, so a new leader knows the world already. It records its term in the database, waits
+until it has seen everything that exists, reconciles all of it (what is published already costs next to nothing), and
+then what changes. Beside that it looks at the database, once a second, for what delivery has to say, and compares
+everything with the API server once in a while.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator
+from random import Random
+from typing import Final
+from uuid import UUID
+
+from contracts.connection import DeletionPolicy
+from contracts.ids import ConnectionUid
+from delivery.reconnect import Reconnecting
+from integration_operator.children import replica_bounds
+from integration_operator.credentials import CredentialReview
+from integration_operator.errors import OperatorError
+from integration_operator.kube import Json, Kube, path_to
+from integration_operator.metrics import OperatorMetrics
+from integration_operator.names import (
+    API_VERSION,
+    CREDENTIALS_LABEL,
+    MANAGED_BY_LABEL,
+    OPERATOR,
+    PLURAL,
+    ObjectKey,
+)
+from integration_operator.observed import key_of
+from integration_operator.pool_keeper import PoolKeeper
+from integration_operator.publisher import Publisher
+from integration_operator.reconciling import Reconciler
+from integration_operator.scaling import wanted_workers
+from integration_operator.settings import OperatorSettings
+from integration_operator.work_queue import Lane, WorkQueue
+from integration_operator.world import Key, Kind, World
+from store.database import Database
+from store.errors import StoreError
+from store.leadership import Term, begin_term
+from store.pools import PoolDemand, read_demand
+from store.publication import connection_states, published_policies, quarantined
+
+log = logging.getLogger(__name__)
+
+_LOOK_SECONDS: Final = 1.0
+_CATCH_UP_SECONDS: Final = 60.0
+
+
+class Leader:
+    """Does a leader's work for one term."""
+
+    def __init__(
+        self,
+        kube: Kube,
+        world: World,
+        queue: WorkQueue[Key],
+        settings: OperatorSettings,
+        metrics: OperatorMetrics,
+        digest_key: bytes,
+        term: Term,
+    ) -> None:
+        dsn = settings.connection_string()
+        up = metrics.database_up.set
+        self._kube = kube
+        self._world = world
+        self._queue = queue
+        self._settings = settings
+        self._metrics = metrics
+        self._term = term
+        self._random = Random()  # noqa: S311 -- jitter
+        self._publishing = Reconnecting(dsn, "operator-publisher", up)
+        self._database = Reconnecting(dsn, "operator", up)
+        self._looking = Reconnecting(dsn, "operator-looking", up)
+        self._publisher = Publisher(self._publishing, term)
+        self._pools = PoolKeeper(kube, world, self._database, settings, term)
+        review = CredentialReview(kube, world, digest_key)
+        self._reconciler = Reconciler(
+            kube, world, queue, self._database, self._publisher, self._pools, review, metrics, term
+        )
+        self._busy_at: dict[ObjectKey, float] = {}
+
+    async def lead(self) -> None:
+        """Lead until cancelled; raise SupersededError if a newer leader has written."""
+        self._metrics.leader.set(1)
+        try:
+            await self._database.keep_trying(lambda database: begin_term(database, self._term))
+            await self._database.keep_trying(lambda _: self._pools.begin())
+            await self._resync(first=True)
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._publisher.run())
+                for _ in range(self._settings.reconcilers):
+                    group.create_task(self._queue.work(self._reconciler.handle))
+                group.create_task(self._look())
+                group.create_task(self._resync_for_ever())
+        finally:
+            self._metrics.leader.set(0)
+            self._queue.clear()
+            for database in (self._publishing, self._database, self._looking):
+                await database.close()
+
+    # What delivery says ----------------------------------------------------------------------------------------------
+
+    async def _look(self) -> None:
+        while True:
+            try:
+                await self._looking.once(self._look_once)
+            except StoreError as error:
+                log.warning("cannot look at the database", extra={"reason": str(error)})
+            except OperatorError as error:
+                log.warning("cannot set the number of workers", extra={"reason": str(error)})
+            await asyncio.sleep(_LOOK_SECONDS)
+
+    async def _look_once(self, database: Database) -> None:
+        found = await quarantined(database)
+        former, self._reconciler.quarantined = self._reconciler.quarantined, found
+        for uid in found.keys() | former.keys():
+            if found.get(uid) != former.get(uid) and uid in self._world.by_uid:
+                self._queue.add(Key(Kind.CONNECTION, self._world.by_uid[uid]))
+        demands = {demand.pool: demand for demand in await read_demand(database)}
+        await self._scale(demands)
+        self._metrics.queued.labels("changed").set(self._queue.depth(Lane.CHANGED))
+        self._metrics.queued.labels("resync").set(self._queue.depth(Lane.RESYNC))
+
+    async def _scale(self, demands: dict[str, PoolDemand]) -> None:
+        now = time.monotonic()
+        for pool, observed in list(self._world.pools.items()):
+            demand = demands.get(str(pool))
+            age = demand.oldest_age_seconds if demand else 0.0
+            self._metrics.oldest_job.labels(pool.namespace, pool.name).set(age)
+            if not observed.replicas_are_ours:
+                continue
+            wanted = wanted_workers(demand, *replica_bounds(self._world.members(pool)))
+            self._metrics.wanted_workers.labels(pool.namespace, pool.name).set(wanted)
+            if wanted >= observed.replicas:
+                self._busy_at[pool] = now
+            if wanted > observed.replicas or (wanted < observed.replicas and self._is_quiet(pool, now)):
+                await self._pools.scale(pool, wanted)
+
+    def _is_quiet(self, pool: ObjectKey, now: float) -> bool:
+        """Whether the pool has needed no more than fewer workers for a while."""
+        return now - self._busy_at.setdefault(pool, now) >= self._settings.quiet.total_seconds()
+
+    # Comparing with the API server -----------------------------------------------------------------------------------
+
+    async def _resync_for_ever(self) -> None:
+        while True:
+            await asyncio.sleep(self._settings.resync.total_seconds() * self._random.uniform(0.9, 1.1))
+            try:
+                await self._resync(first=False)
+            except (OperatorError, StoreError) as error:
+                log.warning("cannot compare with the API server", extra={"reason": str(error)})
+
+    async def _resync(self, *, first: bool) -> None:
+        """Find what no watch told of; at first, reconcile everything there is."""
+        existing = {key_of(item): item["metadata"] async for item in self._listed(API_VERSION, PLURAL)}
+        if first:
+            secrets = {key_of(i) async for i in self._listed("v1", "secrets", labels=f"{CREDENTIALS_LABEL}=true")}
+            await self._catch_up(existing, secrets)
+        ours = f"{MANAGED_BY_LABEL}={OPERATOR}"
+        budgets = {key_of(i) async for i in self._listed("policy/v1", "poddisruptionbudgets", labels=ours)}
+        for pool in self._pools.note_budgets(budgets):
+            self._queue.add(Key(Kind.POOL, pool), Lane.RESYNC)
+        await self._compare(existing, first=first)
+        await self._find_gone({ConnectionUid(UUID(metadata["uid"])) for metadata in existing.values()})
+        for pool in self._world.known_pools():
+            self._queue.add(Key(Kind.POOL, pool), Lane.RESYNC)
+        for name in self._pools.rows:
+            self._queue.add(Key(Kind.POOL, ObjectKey(*name.split("/", 1))), Lane.RESYNC)
+
+    async def _compare(self, existing: dict[ObjectKey, Json], *, first: bool) -> None:
+        for key, metadata in existing.items():
+            known = self._world.connections.get(key)
+            if known is None or str(known.uid) != metadata["uid"] or known.generation < metadata["generation"]:
+                self._metrics.missed.inc()
+                await self._read(key)
+            if first:
+                known = self._world.connections.get(key)
+                fresh = known is None or known.status.get("observedGeneration") != known.generation
+                self._queue.add(Key(Kind.CONNECTION, key), Lane.CHANGED if fresh else Lane.RESYNC)
+        for key, known in list(self._world.connections.items()):
+            if key not in existing and not await self._read(key):
+                self._metrics.missed.inc()
+                body = {
+                    "metadata": {
+                        "namespace": key.namespace,
+                        "name": key.name,
+                        "uid": str(known.uid),
+                        "resourceVersion": known.resource_version,
+                    }
+                }
+                for concerned in self._world.see_connection(body, deleted=True):
+                    self._queue.add(concerned)
+
+    async def _read(self, key: ObjectKey) -> bool:
+        """Read a connection and take it in; say whether it exists."""
+        try:
+            body = await self._kube.get(path_to(API_VERSION, PLURAL, key.namespace, key.name))
+        except OperatorError as error:
+            return not str(error).startswith("404")
+        for concerned in self._world.see_connection(body):
+            self._queue.add(concerned)
+        return True
+
+    async def _find_gone(self, existing: set[ConnectionUid]) -> None:
+        """End what the database still has of objects that are gone, where this operator looks after the namespace."""
+        states = await self._database.once(connection_states)
+        policies = await self._database.once(published_policies)
+        for state in states:
+            mine = not self._settings.namespaces or state.namespace in self._settings.namespaces
+            if mine and state.uid not in existing and state.uid not in self._world.by_uid:
+                self._world.removed.setdefault(state.uid, policies.get(state.uid, DeletionPolicy.DRAIN))
+                self._queue.add(Key(Kind.REMOVAL, ObjectKey(state.namespace, str(state.uid))), Lane.RESYNC)
+
+    async def _catch_up(self, connections: dict[ObjectKey, Json], secrets: set[ObjectKey]) -> None:
+        """Wait until the watches have told of everything that exists, lest it is read one by one."""
+        deadline = time.monotonic() + _CATCH_UP_SECONDS
+        while time.monotonic() < deadline:
+            seen_secrets = self._world.secrets.keys() | self._world.pool_secrets.keys()
+            if connections.keys() <= self._world.connections.keys() and secrets <= seen_secrets:
+                return
+            await asyncio.sleep(0.1)
+        log.warning("the watches have not told of everything in time; going on with what is known")
+
+    async def _listed(self, api_version: str, plural: str, *, labels: str = "") -> AsyncIterator[Json]:
+        for namespace in self._settings.namespaces or (None,):
+            async for item in self._kube.list(
+                path_to(api_version, plural, namespace), labels=labels, metadata_only=True
+            ):
+                yield item

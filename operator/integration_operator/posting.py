@@ -1,0 +1,66 @@
+"""Kubernetes Events about connections, on transitions only: `kubectl describe` shows them with the object.
+
+A transition is read off the status before and after, and the status is kept by the API server; so a restarted
+operator posts nothing twice.
+"""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from uuid import uuid4
+
+from integration_operator.kube import Json, Kube, path_to
+from integration_operator.names import API_VERSION, KIND, OPERATOR
+from integration_operator.observed import ConnectionObject
+
+_API = "events.k8s.io/v1"
+_LONGEST_NOTE = 1024
+
+
+async def post_transitions(kube: Kube, connection: ConnectionObject, status: Json, instance: str) -> None:
+    """Post an Event for each transition between the observed status and the new one."""
+    for type_, reason, note in transitions(connection.status, status):
+        await post(kube, connection, type_, reason, note, instance)
+
+
+async def post(kube: Kube, connection: ConnectionObject, type_: str, reason: str, note: str, instance: str) -> None:
+    """Post one Event."""
+    namespace = connection.key.namespace
+    body = {
+        "apiVersion": _API,
+        "kind": "Event",
+        "metadata": {"name": f"{connection.key.name[:200]}.{uuid4().hex[:16]}", "namespace": namespace},
+        "eventTime": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
+        "reportingController": OPERATOR,
+        "reportingInstance": instance[:128],
+        "action": "Reconcile",
+        "type": type_,
+        "reason": reason,
+        "note": note[:_LONGEST_NOTE],
+        "regarding": {
+            "apiVersion": API_VERSION,
+            "kind": KIND,
+            "namespace": namespace,
+            "name": connection.key.name,
+            "uid": str(connection.uid),
+        },
+    }
+    await kube.create(path_to(_API, "events", namespace), body)
+
+
+def transitions(former: Json, status: Json) -> Iterator[tuple[str, str, str]]:
+    """Tell what is worth an Event: type, reason and note."""
+    was, now = _conditions(former), _conditions(status)
+    ready = now["Ready"]
+    before = was.get("Ready")
+    if before is None or (before.get("status"), before.get("reason")) != (ready["status"], ready["reason"]):
+        expected = ready["status"] == "True" or ready["reason"] in ("Draining", "Publishing")
+        yield "Normal" if expected else "Warning", ready["reason"], ready["message"]
+    if "Quarantined" in was and "Quarantined" not in now:
+        yield "Normal", "Released", "the partner answers again; deliveries go on"
+    former_hash = former.get("observedSecretHash")
+    if former_hash and status.get("observedSecretHash") not in (None, former_hash):
+        yield "Normal", "CredentialsRotated", "changed credentials were noticed and handed to the workers"
+
+
+def _conditions(status: Json) -> dict[str, Json]:
+    return {condition["type"]: condition for condition in status.get("conditions") or ()}

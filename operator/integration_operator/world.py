@@ -1,0 +1,227 @@
+"""Everything that the watches told, by object and by what refers to what.
+
+Each `see_` function takes one observation and returns the keys of what it may concern. It is the one place that knows,
+for instance, that a Secret concerns the connections that refer to it. A resync feeds the same functions.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterator
+from enum import StrEnum
+from typing import NamedTuple
+
+from contracts.connection import DeletionPolicy, secret_references
+from contracts.ids import ConnectionUid
+from integration_operator.kube import Json
+from integration_operator.names import ObjectKey, pool_key
+from integration_operator.observed import (
+    ConnectionObject,
+    NamespaceObject,
+    PoolObject,
+    PoolSecret,
+    SecretObject,
+    connection_of,
+    is_pool_secret,
+    key_of,
+    namespace_of,
+    pool_of,
+    pool_secret_of,
+    secret_of,
+)
+
+
+class Kind(StrEnum):
+    """What is reconciled."""
+
+    CONNECTION = "connection"
+    POOL = "pool"
+    REMOVAL = "removal"
+    """A connection whose object is gone; its name is the object's uid."""
+
+
+class Key(NamedTuple):
+    """Something to be reconciled."""
+
+    kind: Kind
+    object: ObjectKey
+
+
+class World:
+    """The observed state."""
+
+    def __init__(self, digest_key: bytes, *, sees_namespaces: bool) -> None:
+        self._digest_key = digest_key
+        self._sees_namespaces = sees_namespaces
+        self.connections: dict[ObjectKey, ConnectionObject] = {}
+        self.by_uid: dict[ConnectionUid, ObjectKey] = {}
+        self.secrets: dict[ObjectKey, SecretObject] = {}
+        self.pool_secrets: dict[ObjectKey, PoolSecret] = {}
+        self.pools: dict[ObjectKey, PoolObject] = {}
+        self.namespaces: dict[str, NamespaceObject] = {}
+        self.removed: dict[ConnectionUid, DeletionPolicy] = {}
+        self._pool_of: dict[ObjectKey, ObjectKey] = {}
+        self._members: defaultdict[ObjectKey, set[ObjectKey]] = defaultdict(set)
+        self._users: defaultdict[ObjectKey, set[ObjectKey]] = defaultdict(set)
+
+    # Questions -------------------------------------------------------------------------------------------------------
+
+    def pool_of(self, connection: ObjectKey) -> ObjectKey | None:
+        """Return the pool that delivers for a connection; None if no spec of it could ever be read."""
+        return self._pool_of.get(connection)
+
+    def members(self, pool: ObjectKey) -> list[ConnectionObject]:
+        """Return the connections of a pool whose specs can be read, by name."""
+        found = (self.connections[key] for key in sorted(self._members.get(pool, ())))
+        return [connection for connection in found if connection.spec is not None]
+
+    def known_pools(self) -> set[ObjectKey]:
+        """Return every pool that has members or a Deployment."""
+        return {pool for pool, members in self._members.items() if members} | set(self.pools)
+
+    def unreadable_in(self, namespace: str) -> bool:
+        """Whether a connection of the namespace cannot be read: what its pools need is not known then."""
+        return any(
+            connection.spec is None for key, connection in self.connections.items() if key.namespace == namespace
+        )
+
+    def is_claimed(self, connection: ConnectionObject) -> bool:
+        """Whether the connection's namespace may hold connections of its tenant, as far as we may look."""
+        if not self._sees_namespaces or connection.spec is None:
+            return True
+        namespace = self.namespaces.get(connection.key.namespace)
+        return namespace is None or connection.spec.tenant in namespace.tenants
+
+    def is_terminating(self, namespace: str) -> bool:
+        """Whether a namespace is being deleted."""
+        found = self.namespaces.get(namespace)
+        return found is not None and found.terminating
+
+    def is_used(self, secret: ObjectKey) -> bool:
+        """Whether a connection refers to a Secret."""
+        return bool(self._users.get(secret))
+
+    # Observations ----------------------------------------------------------------------------------------------------
+
+    def see_connection(self, body: Json, *, deleted: bool = False) -> Iterator[Key]:
+        """Take in an IntegrationConnection."""
+        seen = connection_of(body)
+        former = self.connections.get(seen.key)
+        if former is not None and former.uid != seen.uid:
+            if deleted:
+                return  # news of an object whose successor we know already
+            yield from self._forget(former)
+        if deleted:
+            yield from self._forget(former or seen)
+            return
+        if former is not None and former.uid == seen.uid and former.resource_version == seen.resource_version:
+            return
+        self._index(seen, former)
+        if former is None or _is_news(former, seen):
+            yield Key(Kind.CONNECTION, seen.key)
+
+    def see_secret(self, body: Json, *, deleted: bool = False) -> Iterator[Key]:
+        """Take in a Secret: a partner's credentials, or one that we made for a pool."""
+        key = key_of(body)
+        if is_pool_secret(body):
+            yield from self._see_pool_secret(key, body, deleted=deleted)
+            return
+        former = self.secrets.get(key)
+        if deleted:
+            self.secrets.pop(key, None)
+        else:
+            self.secrets[key] = secret_of(body, self._digest_key)
+        if deleted or former is None or former.digests != self.secrets[key].digests:
+            for user in sorted(self._users.get(key, ())):
+                yield Key(Kind.CONNECTION, user)
+
+    def see_pool(self, body: Json, *, deleted: bool = False) -> Iterator[Key]:
+        """Take in a pool's Deployment."""
+        key = key_of(body)
+        former = self.pools.get(key)
+        if deleted:
+            self.pools.pop(key, None)
+        else:
+            seen = pool_of(body)
+            self.pools[key] = seen
+            if former is not None and former == seen:
+                return
+        yield Key(Kind.POOL, key)
+        now = self.pools.get(key)
+        if (former and (former.unavailable_since, former.failure)) != (now and (now.unavailable_since, now.failure)):
+            for member in sorted(self._members.get(key, ())):
+                yield Key(Kind.CONNECTION, member)
+
+    def see_namespace(self, body: Json, *, deleted: bool = False) -> Iterator[Key]:
+        """Take in a namespace."""
+        name = body["metadata"]["name"]
+        former = self.namespaces.get(name)
+        if deleted:
+            self.namespaces.pop(name, None)
+            return
+        seen = self.namespaces[name] = namespace_of(body)
+        if former is not None and former != seen:
+            for key in sorted(key for key in self.connections if key.namespace == name):
+                yield Key(Kind.CONNECTION, key)
+
+    # Within ----------------------------------------------------------------------------------------------------------
+
+    def _index(self, seen: ConnectionObject, former: ConnectionObject | None) -> None:
+        self.connections[seen.key] = seen
+        self.by_uid[seen.uid] = seen.key
+        self.removed.pop(seen.uid, None)
+        if seen.spec is None:
+            return  # what it referred to when it could be read is still in force
+        if former is not None and former.spec is not None:
+            self._unindex(former)
+        pool = pool_key(seen.key.namespace, seen.key.name, seen.spec)
+        self._pool_of[seen.key] = pool
+        self._members[pool].add(seen.key)
+        for reference in secret_references(seen.spec):
+            self._users[ObjectKey(seen.key.namespace, reference.name)].add(seen.key)
+
+    def _unindex(self, former: ConnectionObject) -> None:
+        pool = self._pool_of.pop(former.key, None)
+        if pool is not None:
+            _discard(self._members, pool, former.key)
+        if former.spec is not None:
+            for reference in secret_references(former.spec):
+                _discard(self._users, ObjectKey(former.key.namespace, reference.name), former.key)
+
+    def _forget(self, gone: ConnectionObject) -> Iterator[Key]:
+        known = self.connections.get(gone.key)
+        if known is not None and known.uid == gone.uid:
+            pool = self._pool_of.get(gone.key)
+            self._unindex(known)
+            del self.connections[gone.key]
+            if pool is not None:
+                yield Key(Kind.POOL, pool)
+        self.by_uid.pop(gone.uid, None)
+        policy = gone.spec.deletion_policy if gone.spec else DeletionPolicy.DRAIN
+        self.removed[gone.uid] = policy
+        yield Key(Kind.REMOVAL, ObjectKey(gone.key.namespace, str(gone.uid)))
+
+    def _see_pool_secret(self, key: ObjectKey, body: Json, *, deleted: bool) -> Iterator[Key]:
+        former = self.pool_secrets.pop(key, None)
+        seen = None if deleted else pool_secret_of(body)
+        if seen is not None:
+            self.pool_secrets[key] = seen
+        if seen != former:
+            yield Key(Kind.POOL, key)
+
+
+def _is_news(former: ConnectionObject, seen: ConnectionObject) -> bool:
+    """Whether anything but our own status and the like has changed."""
+    return (
+        former.generation != seen.generation
+        or former.deleted_at != seen.deleted_at
+        or former.reconcile_at != seen.reconcile_at
+        or former.release_at != seen.release_at
+        or former.finalizers != seen.finalizers
+    )
+
+
+def _discard(index: defaultdict[ObjectKey, set[ObjectKey]], at: ObjectKey, member: ObjectKey) -> None:
+    members = index.get(at)
+    if members is not None:
+        members.discard(member)
+        if not members:
+            del index[at]
