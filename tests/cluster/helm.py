@@ -27,7 +27,12 @@ class Helm:
         self._folder = folder
         places = {f"HELM_{name}_HOME": str(folder / name.lower()) for name in ("CACHE", "CONFIG", "DATA")}
         # A person's own cluster must never be the one that a test installs into.
-        self._environment = {"PATH": os.environ["PATH"], "KUBECONFIG": str(kubeconfig or folder / "none"), **places}
+        self._environment = {
+            "HOME": str(folder),
+            "PATH": os.environ["PATH"],
+            "KUBECONFIG": str(kubeconfig or folder / "none"),
+            **places,
+        }
 
     def __call__(self, *arguments: str, values: dict[str, Any] | None = None) -> str:
         """Run a command, with values beside those that are required, and return what it prints."""

@@ -94,6 +94,15 @@ topologySpreadConstraints:
 volumes:
   - name: tmp
     emptyDir: {sizeLimit: 64Mi}
+  {{- if ne .component "migrations" }}
+  - name: database
+    secret:
+      {{- $reference := (index .root.Values.database .component).urlFrom }}
+      secretName: {{ $reference.name }}
+      defaultMode: 0440
+      items:
+        - {key: {{ $reference.key }}, path: url}
+  {{- end }}
 {{- end -}}
 
 {{/* What every container has in common. */}}
@@ -108,18 +117,14 @@ resources:
   {{- toYaml (index .root.Values .component).resources | nindent 2 }}
 volumeMounts:
   - {name: tmp, mountPath: /tmp}
+  {{- if ne .component "migrations" }}
+  - {name: database, mountPath: /etc/integrations/database, readOnly: true}
+  {{- end }}
 {{- end -}}
 
-{{/* The program's own way into the database, from a Secret that somebody else made. */}}
-{{- define "integration-layer.databaseEnv" -}}
-{{- $reference := (index .root.Values.database .component).urlFrom -}}
-- name: INTEGRATIONS_DATABASE_URL
-  valueFrom:
-    secretKeyRef: {name: {{ $reference.name }}, key: {{ $reference.key }}}
-{{- end -}}
-
-{{/* Port, probes and settings of a program that serves its health. */}}
-{{- define "integration-layer.healthEnv" -}}
+{{/* What every program that stays up is told. The file is read anew for each connection: a password may change. */}}
+{{- define "integration-layer.programEnv" -}}
+- {name: INTEGRATIONS_DATABASE_URL_FILE, value: /etc/integrations/database/url}
 - name: INTEGRATIONS_HEALTH_HOST
   valueFrom:
     fieldRef: {fieldPath: status.podIP}
