@@ -70,7 +70,14 @@ KUBERNETES = GoModule(
     _kubernetes_link_flags,
     7,
 )
-GO_MODULES = (ETCD, KUBERNETES)
+PROMETHEUS = GoModule(
+    MODULES / "prometheus",
+    "github.com/prometheus/prometheus",
+    {"promtool": "github.com/prometheus/prometheus/cmd/promtool"},
+    lambda _: "-s -w",
+    3,
+)
+GO_MODULES = (ETCD, KUBERNETES, PROMETHEUS)
 FROM_WHEEL = ("kubectl", "helm")
 
 

