@@ -84,8 +84,8 @@ def _lock() -> Iterator[None]:
 
 def _build(module: GoModule, name: str) -> None:
     _say(
-        f"building {name} {module.version} from source, once for this version. All code that it uses is compiled, which takes"
-        f" minutes: for all of {module.folder.name} about {module.minutes}, on two free cores"
+        f"building {name} {module.version} from source, once for this version. All code that it uses is compiled,"
+        f" which takes minutes: for all of {module.folder.name} about {module.minutes}, on two free cores"
     )
     file = cached_file(name)
     file.parent.mkdir(parents=True, exist_ok=True)
