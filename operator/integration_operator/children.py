@@ -175,7 +175,7 @@ def _container(pool: ObjectKey, settings: OperatorSettings, drain_seconds: int) 
         "image": settings.worker_image,
         "args": ["worker"],
         "env": environment,
-        "ports": [{"name": "metrics", "containerPort": PORT, "protocol": "TCP"}],
+        "ports": [{"name": "health", "containerPort": PORT, "protocol": "TCP"}],
         "startupProbe": _probe("/healthz", every=1, failures=60),
         "livenessProbe": _probe("/healthz", every=10, failures=6),
         "readinessProbe": _probe("/readyz", every=5, failures=2),

@@ -19,6 +19,7 @@ from contracts.ids import ConnectionUid
 from delivery.reconnect import Reconnecting
 from integration_operator.children import replica_bounds
 from integration_operator.credentials import CredentialReview
+from integration_operator.databases import Databases
 from integration_operator.errors import OperatorError
 from integration_operator.kube import Json, Kube, path_to
 from integration_operator.metrics import OperatorMetrics
@@ -46,6 +47,7 @@ from store.publication import connection_states, published_policies, quarantined
 
 log = logging.getLogger(__name__)
 
+_CONNECTIONS: Final = 4
 _LOOK_SECONDS: Final = 1.0
 _CATCH_UP_SECONDS: Final = 60.0
 
@@ -73,8 +75,8 @@ class Leader:
         self._term = term
         self._random = Random()  # noqa: S311 -- jitter
         self._publishing = Reconnecting(dsn, "operator-publisher", up)
-        self._database = Reconnecting(dsn, "operator", up)
-        self._looking = Reconnecting(dsn, "operator-looking", up)
+        self._database = Databases(dsn, "operator", up, size=_CONNECTIONS)
+        self._looking = Reconnecting(dsn, "operator-looking", up, queue=True)
         self._publisher = Publisher(self._publishing, term)
         self._pools = PoolKeeper(kube, world, self._database, settings, term)
         review = CredentialReview(kube, world, digest_key)
@@ -88,8 +90,10 @@ class Leader:
         self._metrics.leader.set(1)
         try:
             await self._database.keep_trying(lambda database: begin_term(database, self._term))
-            await self._database.keep_trying(lambda _: self._pools.begin())
+            await self._database.keep_trying(self._pools.begin)
+            log.info("term begun", extra={"pools": len(self._pools.rows)})
             await self._resync(first=True)
+            log.info("everything seen", extra={"connections": len(self._world.connections)})
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._publisher.run())
                 for _ in range(self._settings.reconcilers):
@@ -98,6 +102,7 @@ class Leader:
                 group.create_task(self._resync_for_ever())
         finally:
             self._metrics.leader.set(0)
+            self._metrics.forget()
             self._queue.clear()
             for database in (self._publishing, self._database, self._looking):
                 await database.close()
@@ -127,6 +132,8 @@ class Leader:
 
     async def _scale(self, demands: dict[str, PoolDemand]) -> None:
         now = time.monotonic()
+        self._metrics.oldest_job.clear()
+        self._metrics.wanted_workers.clear()
         for pool, observed in list(self._world.pools.items()):
             demand = demands.get(str(pool))
             age = demand.oldest_age_seconds if demand else 0.0

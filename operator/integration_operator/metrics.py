@@ -70,3 +70,8 @@ class OperatorMetrics:
     def event_came(self) -> None:
         """Note that a watch told something."""
         self.last_event.set(time.time())
+
+    def forget(self) -> None:
+        """Forget connections and pools: another replica tells of them now."""
+        for gauge in (self.ready, self.quarantined, self.oldest_job, self.wanted_workers):
+            gauge.clear()

@@ -12,7 +12,6 @@ from datetime import UTC, datetime
 from typing import Final
 from urllib.parse import unquote, urlsplit
 
-from delivery.reconnect import Reconnecting
 from integration_operator.children import (
     database_secret,
     database_url,
@@ -21,12 +20,14 @@ from integration_operator.children import (
     replica_bounds,
     scaled,
 )
+from integration_operator.databases import Databases
 from integration_operator.errors import NotFoundError
 from integration_operator.kube import Kube, path_to
 from integration_operator.names import HASH, POOL_LABEL, SCALER, SECRETS, ObjectKey
 from integration_operator.observed import PoolObject, PoolSecret, covers, decode, pool_of
 from integration_operator.settings import OperatorSettings
 from integration_operator.world import World
+from store.database import Database
 from store.leadership import Term
 from store.pools import Pool, drop_pool, ensure_pool, read_pools, scram_verifier, set_credential
 
@@ -36,9 +37,7 @@ _UNAVAILABLE_GRACE_SECONDS: Final = 30.0
 class PoolKeeper:
     """Keeps the pools of one leader's term."""
 
-    def __init__(
-        self, kube: Kube, world: World, database: Reconnecting, settings: OperatorSettings, term: Term
-    ) -> None:
+    def __init__(self, kube: Kube, world: World, database: Databases, settings: OperatorSettings, term: Term) -> None:
         self._kube = kube
         self._world = world
         self._database = database
@@ -48,9 +47,9 @@ class PoolKeeper:
         self._budgets: set[ObjectKey] = set()
         self.digests: dict[ObjectKey, dict[ObjectKey, str]] = {}
 
-    async def begin(self) -> None:
+    async def begin(self, database: Database) -> None:
         """Read what exists."""
-        self._rows = {pool.name: pool for pool in await self._database.once(read_pools)}
+        self._rows = {pool.name: pool for pool in await read_pools(database)}
 
     @property
     def rows(self) -> dict[str, Pool]:

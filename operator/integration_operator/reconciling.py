@@ -17,9 +17,9 @@ from uuid import UUID
 
 from contracts.connection import DeletionPolicy
 from contracts.ids import ConnectionUid
-from delivery.reconnect import Reconnecting
 from integration_operator.conclusion import Facts, conclude, status_patch
 from integration_operator.credentials import CredentialReview
+from integration_operator.databases import Databases
 from integration_operator.errors import ConflictError, ForbiddenError, KubernetesError, NotFoundError, OperatorError
 from integration_operator.kube import Json, Kube, path_to
 from integration_operator.metrics import OperatorMetrics
@@ -50,7 +50,7 @@ class Reconciler:
         kube: Kube,
         world: World,
         queue: WorkQueue[Key],
-        database: Reconnecting,
+        database: Databases,
         publisher: Publisher,
         pools: PoolKeeper,
         review: CredentialReview,
@@ -67,6 +67,7 @@ class Reconciler:
         self._metrics = metrics
         self._term = term
         self._published: dict[ConnectionUid, tuple[int, Publication | Refusal]] = {}
+        self._counted: dict[ConnectionUid, tuple[str, str, str, str]] = {}
         self.quarantined: dict[ConnectionUid, tuple[datetime, str]] = {}
 
     async def handle(self, key: Key) -> None:
@@ -239,8 +240,15 @@ class Reconciler:
         if connection.spec is None:
             return
         labels = (connection.key.namespace, connection.key.name, connection.spec.tenant, connection.spec.provider.value)
+        self._counted[connection.uid] = labels
         self._metrics.ready.labels(*labels).set(status["conditions"][0]["status"] == "True")
         self._metrics.quarantined.labels(*labels).set(facts.quarantine is not None)
+
+    def _count_no_more(self, uid: ConnectionUid) -> None:
+        labels = self._counted.pop(uid, None)
+        if labels is not None:
+            self._metrics.ready.remove(*labels)
+            self._metrics.quarantined.remove(*labels)
 
     # The end ---------------------------------------------------------------------------------------------------------
 
@@ -295,6 +303,7 @@ class Reconciler:
         self._world.removed.pop(uid, None)
         self._published.pop(uid, None)
         self._review.forget(uid)
+        self._count_no_more(uid)
         for pool in self._world.known_pools():
             if pool.namespace == gone.namespace and not self._world.members(pool):
                 self._queue.add(Key(Kind.POOL, pool))

@@ -12,8 +12,8 @@ import yaml
 
 from tests.cluster.control_plane import ControlPlane
 from tests.cluster.helm import Helm
-from tests.cluster.operators import OperatorProcess, eventually, install_rights
-from tests.conftest import Layer
+from tests.cluster.operators import OperatorProcess, install_rights
+from tests.integration.conftest import Layer
 
 SIGNING = "whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="
 CONNECTIONS = "/apis/integrations.queast.io/v1alpha1/namespaces/{}/integrationconnections"
