@@ -171,7 +171,9 @@ def _credentials(facts: Facts) -> Iterator[_Found]:
 def _routing(facts: Facts) -> Iterator[_Found]:
     if facts.problems or not facts.claimed:
         return
-    if facts.refusal is not None:
+    if facts.drain_deadline is not None:
+        yield "RoutingPublished", ConditionStatus.FALSE, "Draining", "deleted; takes in no new events"
+    elif facts.refusal is not None:
         yield "RoutingPublished", ConditionStatus.FALSE, "ImmutableField", facts.refusal
     elif facts.database_error is not None:
         message = f"{facts.database_error}; it is tried again until the database answers"

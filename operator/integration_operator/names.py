@@ -4,6 +4,7 @@ They are part of the interface: people select by them, and a changed one would o
 """
 
 import hashlib
+import re
 from dataclasses import dataclass
 from typing import Final, assert_never
 
@@ -42,6 +43,8 @@ SCALER: Final = "integration-scaler"
 _LONGEST_NAME: Final = 52
 """A Deployment's name is a label value and the stem of its pods' names, 63 characters at most with their suffixes."""
 
+_SHORTENED: Final = re.compile(r"-[0-9a-f]{8}$")
+
 
 @dataclass(frozen=True, slots=True, order=True)
 class ObjectKey:
@@ -77,9 +80,9 @@ def pool_labels(pool: ObjectKey) -> dict[str, str]:
 
 
 def _shortened(name: str) -> str:
-    """Keep the name within the limit and unique; names of objects may hold dots, labels' values may as well."""
+    """Keep the name within the limit and unique: no name that stays as it is ends like one that was shortened."""
     label = name.replace(".", "-")
-    if label == name and len(name) <= _LONGEST_NAME:
+    if label == name and len(name) <= _LONGEST_NAME and not _SHORTENED.search(name):
         return name
     digest = hashlib.sha256(name.encode()).hexdigest()[:8]
     return f"{label[: _LONGEST_NAME - 9].rstrip('-')}-{digest}"

@@ -33,6 +33,9 @@ from integration_operator.names import (
 
 _DIGEST_CHARACTERS: Final = 16
 
+_LONGEST_REQUEST: Final = 253
+"""Annotations can be far longer than what the status may answer (`contracts.status.AnsweredRequest`)."""
+
 
 @dataclass(frozen=True, slots=True)
 class ConnectionObject:
@@ -112,8 +115,8 @@ def connection_of(body: Json) -> ConnectionObject:
         problems=problems,
         deleted_at=datetime.fromisoformat(deleted) if deleted else None,
         finalizers=tuple(metadata.get("finalizers") or ()),
-        reconcile_at=annotations.get(RECONCILE_AT),
-        release_at=annotations.get(RELEASE_AT),
+        reconcile_at=_request(annotations, RECONCILE_AT),
+        release_at=_request(annotations, RELEASE_AT),
         status=dict(body.get("status") or {}),
     )
 
@@ -133,7 +136,7 @@ def pool_secret_of(body: Json) -> PoolSecret | None:
         rotated = datetime.fromisoformat(annotations[ROTATED_AT])
     except (KeyError, ValueError):
         return None
-    if CREDENTIAL not in annotations or "url" not in (body.get("data") or {}):
+    if rotated.tzinfo is None or CREDENTIAL not in annotations or "url" not in (body.get("data") or {}):
         return None
     return PoolSecret(annotations[CREDENTIAL], rotated)
 
@@ -200,6 +203,11 @@ def covers(observed: Any, wanted: Any) -> bool:
             )
         case _:
             return bool(observed == wanted)
+
+
+def _request(annotations: Mapping[str, str], name: str) -> str | None:
+    value = annotations.get(name)
+    return None if value is None else value[:_LONGEST_REQUEST]
 
 
 def _owners_of_replicas(metadata: Json) -> set[str]:

@@ -13,7 +13,7 @@ from integration_operator.names import API_VERSION, KIND, OPERATOR
 from integration_operator.observed import ConnectionObject
 
 _API = "events.k8s.io/v1"
-_LONGEST_NOTE = 1024
+_LONGEST_NOTE_BYTES = 1024
 
 
 async def post_transitions(kube: Kube, connection: ConnectionObject, status: Json, instance: str) -> None:
@@ -28,14 +28,14 @@ async def post(kube: Kube, connection: ConnectionObject, type_: str, reason: str
     body = {
         "apiVersion": _API,
         "kind": "Event",
-        "metadata": {"name": f"{connection.key.name[:200]}.{uuid4().hex[:16]}", "namespace": namespace},
+        "metadata": {"name": f"{connection.key.name[:200].rstrip('-.')}.{uuid4().hex[:16]}", "namespace": namespace},
         "eventTime": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
         "reportingController": OPERATOR,
         "reportingInstance": instance[:128],
         "action": "Reconcile",
         "type": type_,
         "reason": reason,
-        "note": note[:_LONGEST_NOTE],
+        "note": note.encode()[:_LONGEST_NOTE_BYTES].decode(errors="ignore"),
         "regarding": {
             "apiVersion": API_VERSION,
             "kind": KIND,

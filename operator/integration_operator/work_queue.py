@@ -42,6 +42,7 @@ class WorkQueue(Generic[K]):
         self._again: dict[K, Lane] = {}
         self._failures: dict[K, int] = {}
         self._runs: dict[K, deque[float]] = {}
+        self._swept_at = 0.0
         self._wake = asyncio.Event()
 
     def add(self, key: K, lane: Lane = Lane.CHANGED) -> None:
@@ -116,6 +117,9 @@ class WorkQueue(Generic[K]):
     def _storms(self, key: K) -> bool:
         """Note a run; say whether the key has come so often that it must wait."""
         now = time.monotonic()
+        if now - self._swept_at > _STORM_WINDOW_SECONDS:  # keys that are gone for good must not stay in memory
+            self._swept_at = now
+            self._runs = {each: runs for each, runs in self._runs.items() if runs[-1] >= now - _STORM_WINDOW_SECONDS}
         runs = self._runs.setdefault(key, deque())
         while runs and runs[0] < now - _STORM_WINDOW_SECONDS:
             runs.popleft()

@@ -6,6 +6,7 @@ for instance, that a Secret concerns the connections that refer to it. A resync 
 
 from collections import defaultdict
 from collections.abc import Iterator
+from datetime import datetime
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -61,6 +62,7 @@ class World:
         self._pool_of: dict[ObjectKey, ObjectKey] = {}
         self._members: defaultdict[ObjectKey, set[ObjectKey]] = defaultdict(set)
         self._users: defaultdict[ObjectKey, set[ObjectKey]] = defaultdict(set)
+        self._uses: dict[ObjectKey, frozenset[ObjectKey]] = {}
 
     # Questions -------------------------------------------------------------------------------------------------------
 
@@ -109,12 +111,13 @@ class World:
             if deleted:
                 return  # news of an object whose successor we know already
             yield from self._forget(former)
+            former = None  # the successor is new, even if it looks like the object before it
         if deleted:
             yield from self._forget(former or seen)
             return
-        if former is not None and former.uid == seen.uid and former.resource_version == seen.resource_version:
+        if former is not None and former.resource_version == seen.resource_version:
             return
-        self._index(seen, former)
+        self._index(seen)
         if former is None or _is_news(former, seen):
             yield Key(Kind.CONNECTION, seen.key)
 
@@ -145,8 +148,7 @@ class World:
             if former is not None and former == seen:
                 return
         yield Key(Kind.POOL, key)
-        now = self.pools.get(key)
-        if (former and (former.unavailable_since, former.failure)) != (now and (now.unavailable_since, now.failure)):
+        if _trouble(former) != _trouble(self.pools.get(key)):
             for member in sorted(self._members.get(key, ())):
                 yield Key(Kind.CONNECTION, member)
 
@@ -158,39 +160,40 @@ class World:
             self.namespaces.pop(name, None)
             return
         seen = self.namespaces[name] = namespace_of(body)
-        if former is not None and former != seen:
+        # At first sight too: a connection may be seen before its namespace, and nobody has asked for its claim then.
+        if former != seen:
             for key in sorted(key for key in self.connections if key.namespace == name):
                 yield Key(Kind.CONNECTION, key)
 
     # Within ----------------------------------------------------------------------------------------------------------
 
-    def _index(self, seen: ConnectionObject, former: ConnectionObject | None) -> None:
+    def _index(self, seen: ConnectionObject) -> None:
         self.connections[seen.key] = seen
         self.by_uid[seen.uid] = seen.key
         self.removed.pop(seen.uid, None)
         if seen.spec is None:
             return  # what it referred to when it could be read is still in force
-        if former is not None and former.spec is not None:
-            self._unindex(former)
+        self._unindex(seen.key)
         pool = pool_key(seen.key.namespace, seen.key.name, seen.spec)
         self._pool_of[seen.key] = pool
         self._members[pool].add(seen.key)
-        for reference in secret_references(seen.spec):
-            self._users[ObjectKey(seen.key.namespace, reference.name)].add(seen.key)
+        uses = frozenset(ObjectKey(seen.key.namespace, each.name) for each in secret_references(seen.spec))
+        self._uses[seen.key] = uses
+        for secret in uses:
+            self._users[secret].add(seen.key)
 
-    def _unindex(self, former: ConnectionObject) -> None:
-        pool = self._pool_of.pop(former.key, None)
+    def _unindex(self, connection: ObjectKey) -> None:
+        pool = self._pool_of.pop(connection, None)
         if pool is not None:
-            _discard(self._members, pool, former.key)
-        if former.spec is not None:
-            for reference in secret_references(former.spec):
-                _discard(self._users, ObjectKey(former.key.namespace, reference.name), former.key)
+            _discard(self._members, pool, connection)
+        for secret in self._uses.pop(connection, ()):
+            _discard(self._users, secret, connection)
 
     def _forget(self, gone: ConnectionObject) -> Iterator[Key]:
         known = self.connections.get(gone.key)
         if known is not None and known.uid == gone.uid:
             pool = self._pool_of.get(gone.key)
-            self._unindex(known)
+            self._unindex(gone.key)
             del self.connections[gone.key]
             if pool is not None:
                 yield Key(Kind.POOL, pool)
@@ -206,6 +209,11 @@ class World:
             self.pool_secrets[key] = seen
         if seen != former:
             yield Key(Kind.POOL, key)
+
+
+def _trouble(pool: PoolObject | None) -> tuple[datetime | None, str | None]:
+    """Return what the connections of a pool tell of its workers; a pool without a Deployment is in no trouble."""
+    return (pool.unavailable_since, pool.failure) if pool else (None, None)
 
 
 def _is_news(former: ConnectionObject, seen: ConnectionObject) -> bool:
