@@ -13,7 +13,7 @@ BIN := .venv/bin
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup check test survival demo bench format clean
+.PHONY: help setup check cluster crds test survival demo bench format clean
 
 # Logs are read in files more often than on screens.
 export NO_COLOR := 1
@@ -35,8 +35,17 @@ check: $(READY) ## Lint, check the format, the types and the layers
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# Looks for a Kubernetes control plane, and builds one if there is none: some eight minutes, once on a machine.
+cluster: $(READY) ## Provide the programs of the test cluster
+	@$(BIN)/python tests/cluster/provision.py
+
+crds: $(READY) ## Generate the resource definition and its reference from contracts/
+	$(BIN)/python -m contracts.custom_resource
+	rm -rf charts/integration-layer/files/crds
+	cp -r crds charts/integration-layer/files/crds
+
 # Both runs always happen, so that one failure does not hide another. Exit code 5 says that no test is marked serial.
-test: check ## Check, then run every test
+test: check cluster ## Check, then run every test
 	@status=0; \
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "not serial" || status=$$?; \
 	$(BIN)/python -m pytest -m serial || { code=$$?; test $$code -eq 5 || status=$$code; }; \

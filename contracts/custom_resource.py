@@ -118,7 +118,9 @@ def generated_files() -> Mapping[str, str]:
 
 def _column(name: str, path: str, description: str, priority: int) -> dict[str, Any]:
     kind = "date" if name == "Age" else "string"
-    return {"name": name, "type": kind, "jsonPath": path, "description": description, "priority": priority}
+    column = {"name": name, "type": kind, "jsonPath": path, "description": description}
+    # The API server drops a priority of 0, and whoever applies it again would write it anew each time.
+    return column | ({"priority": priority} if priority else {})
 
 
 def _structural(node: Schema) -> Schema:

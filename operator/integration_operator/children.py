@@ -160,7 +160,7 @@ def _container(pool: ObjectKey, settings: OperatorSettings, drain_seconds: int) 
         "DATABASE_URL_FILE": f"{DATABASE_DIRECTORY}/url",
         "SECRETS_DIRECTORY": SECRETS_DIRECTORY,
         "HEALTH_PORT": str(PORT),
-        "DRAIN": str(drain_seconds),
+        "DRAIN": f"PT{drain_seconds}S",
         "LOG_LEVEL": settings.log_level,
         "EGRESS_ALLOW": json.dumps([str(network) for network in settings.worker_egress_allow]),
     }

@@ -144,6 +144,7 @@ def house(
     try:
         yield house
     finally:
+        print(cluster.kubectl("get", "iconn,deployment,pods", f"--namespace={namespace}", "--output=yaml"))  # noqa: T201
         for operator in house.operators:
             operator.end()
             print(operator.log.read_text())  # noqa: T201 -- shown with a failure

@@ -1,6 +1,6 @@
 """The operator on a real API server with its own rights: connections become routing, workers and honest statuses."""
 
-from tests.cluster.house import House, house  # noqa: F401 -- a fixture
+from tests.cluster.house import House
 from tests.cluster.operators import eventually
 
 
@@ -14,4 +14,3 @@ def test_an_applied_connection_becomes_ready_with_routing_and_an_empty_pool(hous
     assert status["state"] == "Delivering"
     assert status["pool"] == f"{house.namespace}/integrations-tenant-acme"
     eventually(lambda: house.deployment()["spec"]["replicas"] == 0)
-

@@ -14,7 +14,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.cluster.house import SIGNING, House, house  # noqa: F401 -- a fixture
+from tests.cluster.house import SIGNING, House
 from tests.cluster.kubelet.process_kubelet import ProcessKubelet
 from tests.cluster.operators import ROOT, eventually
 
@@ -27,6 +27,10 @@ class Partner:
     def __init__(self, port: int) -> None:
         self._http = httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False)
         self.url = f"http://127.0.0.1:{port}/hook"
+
+    def close(self) -> None:
+        """Close the connection to its control."""
+        self._http.close()
 
     def set(self, **change: Any) -> None:
         """Change which secrets it accepts (`secrets`), and how it misbehaves (`script`)."""
@@ -70,16 +74,17 @@ def partner() -> Iterator[Partner]:
         partner = Partner(int(line.strip().rstrip("/").rpartition(":")[2].partition("/")[0]))
         partner.set(secrets=[SIGNING])
         yield partner
+        partner.close()
 
 
 @pytest.fixture
-def dispatcher(house: House) -> Iterator[None]:  # noqa: F811
+def dispatcher(house: House) -> Iterator[None]:
     environment = {"INTEGRATIONS_DATABASE_URL": house.layer.dsn("dispatcher")}
     with _program("-m", "integrations", "dispatcher", environment=environment):
         yield
 
 
-def pods(house: House) -> list[dict[str, Any]]:  # noqa: F811
+def pods(house: House) -> list[dict[str, Any]]:
     """Return the workers' pods."""
     selector = "integrations.queast.io/pool"
     answer = house.api.get(f"/api/v1/namespaces/{house.namespace}/pods", params={"labelSelector": selector})
@@ -88,12 +93,12 @@ def pods(house: House) -> list[dict[str, Any]]:  # noqa: F811
 
 
 def test_a_connection_s_life_from_the_first_event_to_the_last(
-    house: House,  # noqa: F811
+    house: House,
     kubelet: ProcessKubelet,
     partner: Partner,
     dispatcher: None,
 ) -> None:
-    house.start(quiet="PT3S", log_level="DEBUG")
+    house.start(quiet="PT3S")
     house.apply(house.secret(), house.connection(url=partner.url))
     eventually(house.is_ready)
     eventually(lambda: house.deployment()["spec"]["replicas"] == 0)
@@ -142,14 +147,14 @@ def test_a_connection_s_life_from_the_first_event_to_the_last(
     )
 
 
-def _announced(house: House, worker: str) -> bool:  # noqa: F811
+def _announced(house: House, worker: str) -> bool:
     """Whether the pod that was there before the rotation was told of it, and has not been restarted."""
     (pod,) = (each for each in pods(house) if each["metadata"]["name"] == worker)
     restarts = sum(each["restartCount"] for each in pod["status"]["containerStatuses"])
     return "integrations.queast.io/secrets" in pod["metadata"].get("annotations", {}) and restarts == 0
 
 
-def _signs_with_the_next(house: House, partner: Partner) -> bool:  # noqa: F811
+def _signs_with_the_next(house: House, partner: Partner) -> bool:
     """Whether a delivery is accepted by a partner that knows the next secret alone."""
     partner.set(secrets=[NEXT_SIGNING])
     known = partner.stats()
@@ -158,12 +163,12 @@ def _signs_with_the_next(house: House, partner: Partner) -> bool:  # noqa: F811
     return partner.stats()["unique"] > known["unique"]
 
 
-def _deployment_path(house: House) -> str:  # noqa: F811
+def _deployment_path(house: House) -> str:
     return f"/apis/apps/v1/namespaces/{house.namespace}/deployments/integrations-tenant-acme"
 
 
 def test_a_partner_that_breaks_is_told_by_kubectl_and_heals_on_request(
-    house: House,  # noqa: F811
+    house: House,
     kubelet: ProcessKubelet,
     partner: Partner,
     dispatcher: None,
