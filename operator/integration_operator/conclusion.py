@@ -23,6 +23,7 @@ from integration_operator.names import CREDENTIALS_LABEL, TENANT_CLAIM_PREFIX, O
 from integration_operator.observed import ConnectionObject
 
 _LONGEST_MESSAGE: Final = 1024
+_LONGEST_QUOTE: Final = 640
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,14 +155,16 @@ def _credentials(facts: Facts) -> Iterator[_Found]:
     if credentials is None:
         return
     if credentials.missing:
-        names = ", ".join(credentials.missing)
+        names = _cut(", ".join(credentials.missing))
         message = f"not found: {names}; create it, and deliveries go on by themselves; until then events wait"
         yield "CredentialsValid", ConditionStatus.FALSE, "CredentialsMissing", message
     elif credentials.problems:
-        message = "; ".join(credentials.problems) + "; the value used before, if any, stays in use; correct the Secret"
+        message = (
+            _cut("; ".join(credentials.problems)) + "; the value used before, if any, stays in use; correct the Secret"
+        )
         yield "CredentialsValid", ConditionStatus.FALSE, "CredentialsInvalid", message
     elif credentials.unwatched:
-        names = ", ".join(credentials.unwatched)
+        names = _cut(", ".join(credentials.unwatched))
         message = f"present; label Secret {names} with {CREDENTIALS_LABEL}=true, and changes are noticed at once"
         yield "CredentialsValid", ConditionStatus.TRUE, "Unwatched", message
     else:
@@ -176,7 +179,7 @@ def _routing(facts: Facts) -> Iterator[_Found]:
     elif facts.refusal is not None:
         yield "RoutingPublished", ConditionStatus.FALSE, "ImmutableField", facts.refusal
     elif facts.database_error is not None:
-        message = f"{facts.database_error}; it is tried again until the database answers"
+        message = f"{_cut(facts.database_error)}; it is tried again until the database answers"
         yield "RoutingPublished", ConditionStatus.FALSE, "DatabaseUnavailable", message
     elif facts.epoch is None:
         yield "RoutingPublished", ConditionStatus.FALSE, "Publishing", "the routing is about to be published"
@@ -202,12 +205,17 @@ def _runtime(facts: Facts) -> Iterator[_Found]:
     if facts.quarantine is not None:
         since, reason = facts.quarantine
         message = (
-            f"deliveries are stopped since {since.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}, events wait: {reason};"
+            f"deliveries are stopped since {since.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}, events wait: {_cut(reason)};"
             " tried again from time to time, when a credential changes, and on request by the annotation releaseAt"
         )
         yield "Quarantined", ConditionStatus.TRUE, "Quarantined", message
     if facts.connection.spec and facts.connection.spec.suspend:
         yield "Suspended", ConditionStatus.TRUE, "Suspended", "spec.suspend is true; events wait"
+
+
+def _cut(text: str) -> str:
+    """Shorten what others said, so that what to do next still finds room behind it."""
+    return text if len(text) <= _LONGEST_QUOTE else text[: _LONGEST_QUOTE - 1] + "…"
 
 
 def _state(facts: Facts, ready: Condition) -> str:
