@@ -52,6 +52,8 @@ async def load_configuration() -> Configuration:
             f"no way to the API server is configured ({error}); set KUBECONFIG, or run in a cluster"
         ) from error
     configuration.connection_pool_maxsize = _CONNECTIONS
+    # Else ~/.netrc is looked for, in another thread, with each request. kopf does not heed the environment either.
+    configuration.client_session_kwargs = {"trust_env": False}
     return configuration
 
 

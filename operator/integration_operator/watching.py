@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 import kopf
+import uvloop
 from kubernetes.aio.client import Configuration
 
 from integration_operator.kube import Json
@@ -51,7 +52,7 @@ class Watches:
 
         def watch() -> None:
             try:
-                asyncio.run(self._watch(tell, stop))
+                uvloop.run(self._watch(tell, stop))
             finally:
                 loop.call_soon_threadsafe(ended.set)
 
@@ -109,6 +110,7 @@ class Watches:
         settings.queueing.idle_timeout = 1.0
         settings.queueing.exit_timeout = 1.0
         settings.process.ultimate_exiting_timeout = None
+        settings.persistence.diffbase_storage = _NoDiffs()
         ours = f"{MANAGED_BY_LABEL}={OPERATOR}"
         settings.watching.label_selectors["v1", "secrets"] = f"{CREDENTIALS_LABEL}=true"
         settings.watching.label_selectors["apps", "v1", "deployments"] = ours
@@ -127,3 +129,16 @@ class Watches:
             certificate_path=configuration.cert_file,
             private_key_path=configuration.key_file,
         )
+
+
+class _NoDiffs(kopf.DiffBaseStorage):
+    """Spares kopf copying every object that comes, to find what differs: only change handlers would ask for that."""
+
+    def build(self, **_: Any) -> kopf.BodyEssence:
+        return kopf.BodyEssence()
+
+    def fetch(self, **_: Any) -> kopf.BodyEssence | None:
+        return None
+
+    def store(self, **_: Any) -> None:
+        pass
