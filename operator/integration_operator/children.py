@@ -202,7 +202,9 @@ def _sources(members: Sequence[ConnectionObject]) -> list[Json]:
     for member in members:
         if member.spec:
             for reference in secret_references(member.spec):
-                keys.setdefault(reference.name, set()).add(reference.key)
+                # No Secret can have this key, and a path with it would have the whole Deployment refused.
+                if reference.key != "..":
+                    keys.setdefault(reference.name, set()).add(reference.key)
     return [
         {
             "secret": {

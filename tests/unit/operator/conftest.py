@@ -6,9 +6,14 @@ from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 from uuid import UUID
 
+import hypothesis
 import pytest
 
 from integration_operator.settings import OperatorSettings
+
+# A machine that is busy with something else is no defect of what is tested.
+hypothesis.settings.register_profile("patient", deadline=None)
+hypothesis.settings.load_profile("patient")
 
 T = TypeVar("T")
 Json = dict[str, Any]

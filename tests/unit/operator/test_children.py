@@ -114,6 +114,21 @@ def test_exactly_the_referenced_keys_are_mounted(
     ]
 
 
+def test_one_connection_s_impossible_key_does_not_have_the_pool_s_deployment_refused(
+    make_body: Make, make_spec: Make, settings: OperatorSettings
+) -> None:
+    chosen = [(("a", ".."), ("b", "k")), (("c", ".."),)]
+    members = [
+        connection_of(make_body(f"c{number}", uid=number, spec=make_spec(secrets=secrets)))
+        for number, secrets in enumerate(chosen, start=1)
+    ]
+    body = deployment(POOL, members, settings, secrets="x", replicas=None)
+    (volume,) = (each for each in pod(body)["volumes"] if each["name"] == "secrets")
+    paths = [item["path"] for source in volume["projected"]["sources"] for item in source["secret"]["items"]]
+
+    assert paths == ["b/k"]
+
+
 @given(MEMBERS)
 def test_workers_may_end_what_they_began(
     make_body: Make, make_spec: Make, settings: OperatorSettings, chosen: list[Json]

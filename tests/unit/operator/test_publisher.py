@@ -82,7 +82,7 @@ def test_many_at_once_share_few_transactions(run_fast: RunFast, make_connection:
     assert [answer.uid for answer in answers] == [each.uid for each in wanted]
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.lists(st.sampled_from("abc"), min_size=1, max_size=12))
 def test_a_name_is_never_twice_in_a_transaction_and_the_order_of_its_objects_stays(
     run_fast: RunFast, make_connection: Any, names: list[str]

@@ -82,7 +82,7 @@ def test_a_key_that_changes_while_worked_on_is_worked_on_again(run_fast: RunFast
     assert seen == [0, 1]
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(
     st.lists(st.tuples(st.sampled_from("abcd"), st.floats(0, 3), st.sampled_from(Lane)), max_size=30),
     st.integers(1, 4),

@@ -6,7 +6,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from contracts.connection import DeletionPolicy
@@ -169,7 +169,6 @@ STEPS = st.lists(
 )
 
 
-@settings(deadline=None)
 @given(STEPS, st.randoms(use_true_random=False))
 def test_a_long_history_leaves_no_trace(make_body: Make, make_spec: Make, steps: list[Any], random: Any) -> None:
     cluster = Cluster(make_body, make_spec)
@@ -200,7 +199,6 @@ def test_a_long_history_leaves_no_trace(make_body: Make, make_spec: Make, steps:
     assert indexes(world) == indexes(fresh)
 
 
-@settings(deadline=None)
 @given(STEPS)
 def test_what_is_told_again_concerns_nobody(make_body: Make, make_spec: Make, steps: list[Any]) -> None:
     cluster, world = Cluster(make_body, make_spec), a_world()
@@ -212,7 +210,6 @@ def test_what_is_told_again_concerns_nobody(make_body: Make, make_spec: Make, st
             assert again == []
 
 
-@settings(deadline=None)
 @given(STEPS)
 def test_every_change_of_a_spec_concerns_its_connection(make_body: Make, make_spec: Make, steps: list[Any]) -> None:
     cluster, world = Cluster(make_body, make_spec), a_world()
