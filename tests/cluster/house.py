@@ -39,6 +39,11 @@ class House:
         self.operators.append(OperatorProcess(self.folder, name, environment).start())
         return self.operators[-1]
 
+    def look_after_all_namespaces(self) -> None:
+        """Let the replicas that are started from now on have, and use, the rights of a whole cluster's operator."""
+        install_rights(self.cluster, Helm(self.folder), self.namespace, namespaces=[])
+        self.environment["INTEGRATIONS_NAMESPACES"] = "[]"
+
     def apply(self, *documents: dict[str, Any]) -> str:
         """Apply manifests as a person does."""
         return self.cluster.kubectl(

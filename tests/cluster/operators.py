@@ -10,9 +10,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Self
 
+import httpx
 import yaml
 
-from tests.cluster.control_plane import ControlPlane
+from tests.cluster.control_plane import ControlPlane, KubectlError
 from tests.cluster.helm import CHART, Helm
 
 ROOT = Path(__file__).parents[2]
@@ -25,7 +26,7 @@ def eventually(what: Callable[[], object], seconds: float = DEADLINE_SECONDS) ->
     while True:
         try:
             answer = what()
-        except (AssertionError, KeyError, IndexError, RuntimeError, subprocess.CalledProcessError):
+        except (AssertionError, KeyError, IndexError, httpx.HTTPStatusError, KubectlError):
             if time.monotonic() > deadline:
                 raise
         else:
