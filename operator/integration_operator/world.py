@@ -59,6 +59,7 @@ class World:
         self.pools: dict[ObjectKey, PoolObject] = {}
         self.namespaces: dict[str, NamespaceObject] = {}
         self.removed: dict[ConnectionUid, DeletionPolicy] = {}
+        self._unreadable: set[ObjectKey] = set()
         self._pool_of: dict[ObjectKey, ObjectKey] = {}
         self._members: defaultdict[ObjectKey, set[ObjectKey]] = defaultdict(set)
         self._users: defaultdict[ObjectKey, set[ObjectKey]] = defaultdict(set)
@@ -81,9 +82,7 @@ class World:
 
     def unreadable_in(self, namespace: str) -> bool:
         """Whether a connection of the namespace cannot be read: what its pools need is not known then."""
-        return any(
-            connection.spec is None for key, connection in self.connections.items() if key.namespace == namespace
-        )
+        return any(key.namespace == namespace for key in self._unreadable)
 
     def is_claimed(self, connection: ConnectionObject) -> bool:
         """Whether the connection's namespace may hold connections of its tenant, as far as we may look."""
@@ -172,7 +171,9 @@ class World:
         self.by_uid[seen.uid] = seen.key
         self.removed.pop(seen.uid, None)
         if seen.spec is None:
+            self._unreadable.add(seen.key)
             return  # what it referred to when it could be read is still in force
+        self._unreadable.discard(seen.key)
         self._unindex(seen.key)
         pool = pool_key(seen.key.namespace, seen.key.name, seen.spec)
         self._pool_of[seen.key] = pool
@@ -195,6 +196,7 @@ class World:
             pool = self._pool_of.get(gone.key)
             self._unindex(gone.key)
             del self.connections[gone.key]
+            self._unreadable.discard(gone.key)
             if pool is not None:
                 yield Key(Kind.POOL, pool)
         self.by_uid.pop(gone.uid, None)
