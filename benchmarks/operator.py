@@ -31,8 +31,8 @@ def _results_at(bed: OperatorBed, idle_seconds: float) -> list[Result]:
     empty = _memory_when_empty(bed)
     bed.fill()
     return [
-        *_cold_start(bed, begin, empty, idle_seconds),
-        *_warm_start(bed, begin),
+        *_cold_start(bed, begin, idle_seconds),
+        *_warm_start(bed, begin, empty),
         *_news(bed, begin),
     ]
 
@@ -44,10 +44,10 @@ def _memory_when_empty(bed: OperatorBed) -> int:
         return replica.resident_bytes
 
 
-def _cold_start(bed: OperatorBed, begin: str, empty: int, idle_seconds: float) -> list[Result]:
+def _cold_start(bed: OperatorBed, begin: str, idle_seconds: float) -> list[Result]:
     """Have an operator find everything new, then nothing to do."""
     mark, began = bed.mark(), time.monotonic()
-    with bed.replica("cold") as replica:
+    with bed.replica("cold"):
         bed.wait_for_readiness()
         took = time.monotonic() - began
         bed.wait_for_quiet()
@@ -55,12 +55,10 @@ def _cold_start(bed: OperatorBed, begin: str, empty: int, idle_seconds: float) -
         mark = bed.mark()
         time.sleep(idle_seconds)
         idle, idle_writes = bed.requests(mark), bed.writes(mark)
-        full = replica.resident_bytes
     detail = f"{begin}{bed.tenants} pools with children; {asked / bed.size:.1f} requests a connection"
     detail += f", {written / bed.size:.1f} of them writes"
     window = f"{begin}in {idle_seconds:.0f} s, all but the Lease"
     verbs = sorted({f"{record.verb} {record.resource}" for record in idle})
-    memory = f"{begin}{full / 2**20:.0f} MiB, and {empty / 2**20:.0f} without any"
     return [
         Result.at_most("operator_cold_start_s", took, 60 if bed.size >= SIZES[-1] else None, "s", detail),
         Result.at_most("operator_idle_writes_per_minute", len(idle_writes) / idle_seconds * 60, 0, "1/min", window),
@@ -71,11 +69,10 @@ def _cold_start(bed: OperatorBed, begin: str, empty: int, idle_seconds: float) -
             "1/min",
             f"{window}: {', '.join(verbs) or 'none'}",
         ),
-        Result.at_most("operator_mb_per_1000", (full - empty) / 1e6 / bed.size * 1000, 25, "MB", memory),
     ]
 
 
-def _warm_start(bed: OperatorBed, begin: str) -> list[Result]:
+def _warm_start(bed: OperatorBed, begin: str, empty: int) -> list[Result]:
     """Have another operator find everything done."""
     mark, began = bed.mark(), time.monotonic()
     with bed.replica("warm") as replica:
@@ -85,10 +82,13 @@ def _warm_start(bed: OperatorBed, begin: str) -> list[Result]:
         took = time.monotonic() - began
         bed.wait_for_quiet()
         written, asked = len(bed.writes(mark)), len(bed.requests(mark))
+        full = replica.resident_bytes
     detail = f"{begin}{asked} requests"
+    memory = f"{begin}{full / 2**20:.0f} MiB once started, and {empty / 2**20:.0f} without any"
     return [
         Result.at_most("operator_warm_start_s", took, None, "s", detail),
         Result.at_most("operator_warm_start_writes", written, 0, "writes", f"{begin}all but the Lease"),
+        Result.at_most("operator_mb_per_1000", (full - empty) / 1e6 / bed.size * 1000, 25, "MB", memory),
     ]
 
 
