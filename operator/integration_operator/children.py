@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from typing import Final
 from urllib.parse import quote, urlsplit, urlunsplit
 
-from contracts.connection import secret_references
+from contracts.connection import ReplicasSpec, secret_references
 from integration_operator.kube import Json
 from integration_operator.names import (
     CREDENTIAL,
@@ -113,12 +113,14 @@ def database_url(settings: OperatorSettings, role: str, password: str) -> str:
 
 
 def replica_bounds(members: Sequence[ConnectionObject]) -> tuple[int, int]:
-    """Return how few and how many workers a pool may have: the largest that any of its connections asks for."""
-    asked = [member.spec.workers.replicas for member in members if member.spec and member.deleted_at is None]
-    if not asked:
-        asked = [member.spec.workers.replicas for member in members if member.spec]
-        return 0, max((replicas.max for replicas in asked), default=0)
-    return max(replicas.min for replicas in asked), max(replicas.max for replicas in asked)
+    """Return how few and how many workers a pool may have: the largest that any of its connections asks for.
+
+    A pool without any has orphaned connections to deliver for; those that are being deleted keep no worker waiting.
+    """
+    staying = [member.spec.workers.replicas for member in members if member.spec and member.deleted_at is None]
+    asking = staying or [member.spec.workers.replicas for member in members if member.spec]
+    least = max((replicas.min for replicas in staying), default=0)
+    return least, max((replicas.max for replicas in asking), default=ReplicasSpec().max)
 
 
 def _pod(pool: ObjectKey, members: Sequence[ConnectionObject], settings: OperatorSettings) -> Json:

@@ -23,7 +23,7 @@ from integration_operator.children import (
 from integration_operator.databases import Databases
 from integration_operator.errors import NotFoundError
 from integration_operator.kube import Kube, path_to
-from integration_operator.names import HASH, POOL_LABEL, SCALER, SECRETS, ObjectKey
+from integration_operator.names import CREDENTIAL, HASH, POOL_LABEL, SCALER, SECRETS, ObjectKey
 from integration_operator.observed import PoolObject, PoolSecret, covers, decode, pool_of
 from integration_operator.settings import OperatorSettings
 from integration_operator.world import World
@@ -69,9 +69,14 @@ class PoolKeeper:
             self._rows[name] = await self._database.once(lambda database: ensure_pool(database, name, term=self._term))
         return self._rows[name]
 
-    def note_credentials(self, pool: ObjectKey, connection: ObjectKey, digest: str) -> bool:
-        """Take in the digest of a connection's usable credentials; say whether the pool's workers must be told."""
+    def note_credentials(self, pool: ObjectKey, connection: ObjectKey, digest: str | None) -> bool:
+        """Take in the digest of a connection's usable credentials; say whether the pool's workers must be told.
+
+        Unusable ones (None) are not announced: workers that go on with the former ones shall do so undisturbed.
+        """
         known = self.digests.setdefault(pool, {})
+        if digest is None:
+            digest = known.get(connection, "")
         changed = known.get(connection) != digest
         known[connection] = digest
         return changed
@@ -161,7 +166,7 @@ class PoolKeeper:
             return
         else:
             body = await self._kube.get(_path("v1", "secrets", pool))
-            credential = secret.credential
+            credential = body["metadata"]["annotations"][CREDENTIAL]
             password = unquote(urlsplit(decode(body["data"]["url"]).decode()).password or "")
         verifier = scram_verifier(password)
         await self._database.once(

@@ -140,7 +140,7 @@ class Reconciler:
         except StoreError as error:
             failure = error
         usable = not credentials.missing and not credentials.problems
-        digest = credentials.digest if usable else "unusable"
+        digest = credentials.digest if usable else None
         if self._pools.note_credentials(pool, connection.key, digest) or pool not in self._world.pools:
             self._queue.add(Key(Kind.POOL, pool))
         if credentials.unwatched or credentials.missing:

@@ -114,9 +114,9 @@ class House:
         """Return what the dispatcher routes by: connection and whether its routes are active."""
         query = (
             "select c.name, bool_or(r.active) from integration.connection c join integration.route r"
-            " on r.connection_id = c.id where c.deleted_at is null group by c.name order by c.name"
+            " on r.connection_id = c.id where c.deleted_at is null and c.namespace = %s group by c.name order by c.name"
         )
-        return [(str(name), bool(active)) for name, active in self.layer.rows(query)]
+        return [(str(name), bool(active)) for name, active in self.layer.rows(query, (self.namespace,))]
 
 
 @pytest.fixture
