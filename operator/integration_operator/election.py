@@ -12,6 +12,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Final
 from uuid import uuid4
@@ -74,8 +75,8 @@ class Elector:
     def _is_free(self, lease: Json) -> bool:
         spec = lease.get("spec") or {}
         holder = spec.get("holderIdentity") or ""
-        if not holder:
-            return True
+        if holder in ("", self._holder):
+            return True  # given back, or ours still from a term that is over
         seen = (holder, spec.get("leaseTransitions") or 0, spec.get("renewTime") or "")
         if seen != self._seen:
             self._seen, self._seen_at = seen, time.monotonic()
@@ -121,23 +122,25 @@ class Elector:
 
     async def _renew(self, lease: Json) -> None:
         """Renew until that has failed for too long or somebody else holds the Lease."""
-        renewed = time.monotonic()
-        while time.monotonic() - renewed < RENEW_DEADLINE_SECONDS:
-            await asyncio.sleep(RENEW_SECONDS)
-            asked = time.monotonic()
-            try:
-                async with asyncio.timeout(_REQUEST_SECONDS):
-                    lease["spec"]["renewTime"] = _micro_time()
-                    lease = await self._kube.replace(self._path, lease)
-                renewed = asked
-            except ConflictError:
-                current = await self._read()
-                if current is not None:
-                    if current["spec"].get("holderIdentity") != self._holder:
-                        return
-                    lease = current
-            except (OperatorError, TimeoutError) as error:
-                log.warning("cannot renew the leader's Lease", extra={"reason": str(error) or type(error).__name__})
+        with suppress(TimeoutError):
+            async with asyncio.timeout(RENEW_DEADLINE_SECONDS) as limit:  # whatever is under way then, others may lead
+                while True:
+                    await asyncio.sleep(RENEW_SECONDS)
+                    asked = asyncio.get_running_loop().time()
+                    try:
+                        async with asyncio.timeout(_REQUEST_SECONDS):
+                            lease["spec"]["renewTime"] = _micro_time()
+                            lease = await self._kube.replace(self._path, lease)
+                        limit.reschedule(asked + RENEW_DEADLINE_SECONDS)
+                    except ConflictError:
+                        current = await self._read()
+                        if current is not None:
+                            if current["spec"].get("holderIdentity") != self._holder:
+                                return
+                            lease = current
+                    except (OperatorError, TimeoutError) as error:
+                        reason = str(error) or type(error).__name__
+                        log.warning("cannot renew the leader's Lease", extra={"reason": reason})
 
     async def _read(self) -> Json | None:
         try:

@@ -110,10 +110,15 @@ class Leader:
     # What delivery says ----------------------------------------------------------------------------------------------
 
     async def _look(self) -> None:
+        away = False
         while True:
             try:
                 await self._looking.once(self._look_once)
+                if away:
+                    self._queue.hurry()
+                away = False
             except StoreError as error:
+                away = True
                 log.warning("cannot look at the database", extra={"reason": str(error)})
             except OperatorError as error:
                 log.warning("cannot set the number of workers", extra={"reason": str(error)})
@@ -227,7 +232,12 @@ class Leader:
         deadline = time.monotonic() + _CATCH_UP_SECONDS
         while time.monotonic() < deadline:
             seen_secrets = self._world.secrets.keys() | self._world.pool_secrets.keys()
-            if connections.keys() <= self._world.connections.keys() and secrets <= seen_secrets:
+            namespaces = set() if self._settings.namespaces else {key.namespace for key in connections}
+            if (
+                connections.keys() <= self._world.connections.keys()
+                and secrets <= seen_secrets
+                and namespaces <= self._world.namespaces.keys()
+            ):
                 return
             await asyncio.sleep(0.1)
         log.warning("the watches have not told of everything in time; going on with what is known")

@@ -8,7 +8,7 @@ stays as it was published before, and no other connection notices.
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import assert_never
+from typing import Any, assert_never
 
 from connectors.errors import NoConnectorError
 from connectors.registry import connector_factory
@@ -86,6 +86,8 @@ async def publish_resources(
 
 def find_problems(spec: ConnectionSpec) -> Iterator[Problem]:
     """Say what is wrong with a spec that the contracts accept."""
+    for place in _places_of_nul(spec.model_dump(mode="json", by_alias=True), "spec"):
+        yield Problem(place, "holds the character U+0000, which PostgreSQL cannot store; leave it out")
     try:
         connector_factory(spec.provider)
     except NoConnectorError as error:
@@ -97,6 +99,20 @@ def find_problems(spec: ConnectionSpec) -> Iterator[Problem]:
             check_filter(route.filter)
         except InvalidFilterError as error:
             yield Problem(f"spec.routes[{index}].filter", f"{error}; CEL over `event` with a boolean answer is allowed")
+
+
+def _places_of_nul(value: Any, place: str) -> Iterator[str]:
+    match value:
+        case str():
+            if "\0" in value:
+                yield place
+        case dict():
+            for name, each in value.items():
+                yield from _places_of_nul(name, place)
+                yield from _places_of_nul(each, f"{place}.{name}")
+        case list():
+            for index, each in enumerate(value):
+                yield from _places_of_nul(each, f"{place}[{index}]")
 
 
 def _wanted(resource: ConnectionResource) -> store.PublishedConnection:

@@ -107,6 +107,8 @@ class Watches:
         settings.networking.request_timeout = 30
         settings.networking.connect_timeout = 10
         settings.networking.enforce_retry_after = True
+        # Then the watches end and begin again. kopf's own longer waits would go on when nothing is wrong any more.
+        settings.networking.error_backoffs = (1, 2, 3, 5)
         settings.queueing.idle_timeout = 1.0
         settings.queueing.exit_timeout = 1.0
         settings.process.ultimate_exiting_timeout = None

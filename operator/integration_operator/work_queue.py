@@ -67,6 +67,12 @@ class WorkQueue(Generic[K]):
             pending.cancel()
         self._delayed[key] = loop.call_later(seconds, self._due, key)
 
+    def hurry(self) -> None:
+        """Have what failed tried again now: what was in its way is there again."""
+        for key in self._failures.keys() & self._delayed.keys():
+            self._delayed.pop(key).cancel()
+            self.add(key)
+
     def depth(self, lane: Lane) -> int:
         """Return how many keys wait in a lane."""
         return len(self._waiting[lane])
