@@ -141,6 +141,8 @@ def _ready(facts: Facts, details: Sequence[_Found]) -> _Found:
         return "Ready", no, "ForbiddenTenant", message
     if facts.problems:
         return "Ready", no, "InvalidSpec", "; ".join(facts.problems)
+    if facts.refusal is not None:
+        return "Ready", no, "ImmutableField", facts.refusal
     for type_, status, reason, message in details:
         healthy = ConditionStatus.FALSE if type_ in ("Quarantined", "Suspended") else ConditionStatus.TRUE
         if status is not healthy and type_ != "Suspended":

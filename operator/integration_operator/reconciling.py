@@ -225,7 +225,9 @@ class Reconciler:
         if patch is None:
             return
         try:
-            body = await self._kube.merge(f"{_path(connection.key)}/status", {"status": patch})
+            # With the uid: a successor of the same name must not be told what was found out about this one.
+            wanted = {"metadata": {"uid": str(connection.uid)}, "status": patch}
+            body = await self._kube.merge(f"{_path(connection.key)}/status", wanted)
         except NotFoundError:
             return  # deleted meanwhile; the watch will tell
         for key in self._world.see_connection(body):

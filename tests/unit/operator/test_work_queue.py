@@ -283,3 +283,29 @@ def test_one_that_was_interrupted_is_not_lost_if_it_was_added_again(run_fast: Ru
     run_fast(run)
 
     assert done == ["a"]
+
+
+def test_what_failed_is_tried_at_once_when_there_is_reason_to_hurry(run_fast: RunFast) -> None:
+    done: list[str] = []
+
+    async def run() -> None:
+        queue, away = WorkQueue[str](Random(1)), True
+
+        async def handle(key: str) -> None:
+            if away:
+                raise OSError("no")
+            done.append(key)
+
+        queue.add("failing")
+        queue.add_after("not yet due", 3_000)
+        working = asyncio.create_task(work_for(queue, handle, 2_000))
+        await asyncio.sleep(1_500)
+        away = False
+        queue.hurry()
+        await asyncio.sleep(0.01)
+        assert done == ["failing"]
+        await working
+
+    run_fast(run)
+
+    assert done == ["failing"]
