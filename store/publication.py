@@ -200,7 +200,7 @@ READ_QUARANTINED = statement(
 
 READ_POLICIES = statement(
     "read_policies",
-    "What connections that have not ended want done when they are deleted; null where the spec leaves it to the default.",
+    "What connections that have not ended want done when they are deleted; null for the default.",
     "select uid, spec ->> 'deletionPolicy' from integration.connection where deleted_at is null",
 )
 
