@@ -120,8 +120,6 @@ class Leader:
             except StoreError as error:
                 away = True
                 log.warning("cannot look at the database", extra={"reason": str(error)})
-            except OperatorError as error:
-                log.warning("cannot set the number of workers", extra={"reason": str(error)})
             await asyncio.sleep(_LOOK_SECONDS)
 
     async def _look_once(self, database: Database) -> None:
@@ -150,7 +148,10 @@ class Leader:
             if wanted >= observed.replicas:
                 self._busy_at[pool] = now
             if wanted > observed.replicas or (wanted < observed.replicas and self._is_quiet(pool, now)):
-                await self._pools.scale(pool, wanted)
+                try:
+                    await self._pools.scale(pool, wanted)
+                except OperatorError as error:
+                    log.warning("cannot set the number of workers", extra={"pool": str(pool), "reason": str(error)})
 
     def _is_quiet(self, pool: ObjectKey, now: float) -> bool:
         """Whether the pool has needed no more than fewer workers for a while."""

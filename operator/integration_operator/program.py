@@ -24,6 +24,7 @@ from integration_operator.settings import OperatorSettings
 from integration_operator.watching import Watches
 from integration_operator.work_queue import WorkQueue
 from integration_operator.world import Key, World
+from store.errors import SupersededError
 from store.leadership import Term
 
 log = logging.getLogger(__name__)
@@ -46,7 +47,7 @@ class Operator:
         self._metrics = OperatorMetrics(self._registry)
         self._digest_key = _digest_key(settings)
         self._world = World(self._digest_key, sees_namespaces=not settings.namespaces)
-        self._queue: WorkQueue[Key] = WorkQueue(Random())  # noqa: S311 -- jitter
+        self._queue: WorkQueue[Key] = WorkQueue(Random(), SupersededError)  # noqa: S311 -- jitter
         self._leading = False
         self._watching = False
         self._started = time.monotonic()

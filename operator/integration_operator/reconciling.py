@@ -38,7 +38,7 @@ from store.removal import remove, undelivered
 
 log = logging.getLogger(__name__)
 
-_DRAIN_POLL_SECONDS: Final = 1.0
+_DRAIN_POLL_SECONDS: Final = 2.0
 _UNWATCHED_POLL_SECONDS: Final = 300.0
 
 

@@ -34,8 +34,9 @@ class Lane(IntEnum):
 class WorkQueue(Generic[K]):
     """A de-duplicating queue with two lanes."""
 
-    def __init__(self, random: Random) -> None:
+    def __init__(self, random: Random, fatal: type[Exception] | tuple[()] = ()) -> None:
         self._random = random
+        self._fatal = fatal
         self._waiting: tuple[dict[K, None], dict[K, None]] = ({}, {})
         self._delayed: dict[K, asyncio.TimerHandle] = {}
         self._working: set[K] = set()
@@ -96,6 +97,8 @@ class WorkQueue(Generic[K]):
             self._working.add(key)
             try:
                 await handle(key)
+            except self._fatal:
+                raise
             except Exception:  # noqa: BLE001 -- `handle` has told of it; whatever it was, the key comes back
                 failures = self._failures[key] = self._failures.get(key, 0) + 1
                 longest = min(_FIRST_DELAY_SECONDS * 2 ** min(failures, 20), _LONGEST_DELAY_SECONDS)

@@ -24,6 +24,8 @@ Result = TypeVar("Result")
 
 REASONS = {403: "Forbidden", 409: "Conflict", 410: "Expired", 429: "TooManyRequests", 500: "InternalError"}
 
+HANDSHAKE_SECONDS = 0.3
+
 
 @dataclass(slots=True)
 class _Fault:
@@ -146,6 +148,9 @@ class FaultProxy:
             self._listener.close()
             self._listener = None
         await self._cut()
+        # Connections that were taken and are still shaking hands come out of it now, closed or to be cut.
+        await asyncio.sleep(HANDSHAKE_SECONDS)
+        await self._cut()
 
     async def _cut(self) -> None:
         tasks = [*self._connections]
@@ -156,7 +161,12 @@ class FaultProxy:
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.create_task(self._serve(reader, writer))
         self._connections.add(task)
-        task.add_done_callback(self._connections.discard)
+
+        def done(_: asyncio.Task[None]) -> None:
+            self._connections.discard(task)
+            writer.transport.abort()  # a task that was cancelled before it began has closed nothing
+
+        task.add_done_callback(done)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         program = _Peer(h11.SERVER, reader, writer)

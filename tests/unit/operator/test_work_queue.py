@@ -309,3 +309,19 @@ def test_what_failed_is_tried_at_once_when_there_is_reason_to_hurry(run_fast: Ru
     run_fast(run)
 
     assert done == ["failing"]
+
+
+def test_an_error_that_ends_the_term_ends_the_work(run_fast: RunFast) -> None:
+    class OverError(Exception):
+        pass
+
+    async def handle(key: str) -> None:
+        raise OverError(key)
+
+    async def run() -> None:
+        queue = WorkQueue[str](Random(1), OverError)
+        queue.add("a")
+        with pytest.raises(OverError):
+            await queue.work(handle)
+
+    run_fast(run)
