@@ -109,7 +109,8 @@ class Watches:
         settings.networking.enforce_retry_after = True
         # Then the watches end and begin again. kopf's own longer waits would go on when nothing is wrong any more.
         settings.networking.error_backoffs = (1, 2, 3, 5)
-        settings.queueing.idle_timeout = 1.0
+        # kopf has a task for each object that keeps the last event in memory for so long: all objects, at a start.
+        settings.queueing.idle_timeout = 0.1
         settings.queueing.exit_timeout = 1.0
         settings.process.ultimate_exiting_timeout = None
         settings.persistence.diffbase_storage = _NoDiffs()
