@@ -6,6 +6,7 @@ they differ, the Secret's password is put into force. So every step can be repea
 next run. On a rotation workers that connect in between are refused, try again, and read the new password by then.
 """
 
+import asyncio
 import hashlib
 import secrets as randomness
 from datetime import UTC, datetime
@@ -44,6 +45,7 @@ class PoolKeeper:
         self._settings = settings
         self._term = term
         self._rows: dict[str, Pool] = {}
+        self._making = asyncio.Lock()
         self._budgets: set[ObjectKey] = set()
         self.digests: dict[ObjectKey, dict[ObjectKey, str]] = {}
 
@@ -65,9 +67,12 @@ class PoolKeeper:
     async def row(self, pool: ObjectKey) -> Pool:
         """Return the pool's row, made if need be."""
         name = str(pool)
-        if name not in self._rows:
-            self._rows[name] = await self._database.once(lambda database: ensure_pool(database, name, term=self._term))
-        return self._rows[name]
+        async with self._making:
+            if name not in self._rows:
+                self._rows[name] = await self._database.once(
+                    lambda database: ensure_pool(database, name, term=self._term)
+                )
+            return self._rows[name]
 
     def note_credentials(self, pool: ObjectKey, connection: ObjectKey, digest: str | None) -> bool:
         """Take in the digest of a connection's usable credentials; say whether the pool's workers must be told.

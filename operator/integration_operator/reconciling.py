@@ -29,7 +29,7 @@ from integration_operator.pool_keeper import PoolKeeper
 from integration_operator.posting import post, post_transitions
 from integration_operator.publication import find_problems
 from integration_operator.publisher import Publisher
-from integration_operator.work_queue import WorkQueue
+from integration_operator.work_queue import Lane, WorkQueue
 from integration_operator.world import Key, Kind, World
 from store.errors import StoreError, SupersededError
 from store.leadership import Term
@@ -142,7 +142,7 @@ class Reconciler:
         usable = not credentials.missing and not credentials.problems
         digest = credentials.digest if usable else None
         if self._pools.note_credentials(pool, connection.key, digest) or pool not in self._world.pools:
-            self._queue.add(Key(Kind.POOL, pool))
+            self._queue.add(Key(Kind.POOL, pool), _urgency(connection, digest))
         if credentials.unwatched or credentials.missing:
             self._queue.add_after(Key(Kind.CONNECTION, connection.key), _UNWATCHED_POLL_SECONDS)
         facts = Facts(
@@ -177,8 +177,8 @@ class Reconciler:
         )
         answer = await self._publisher.publish(wanted)
         self._published[connection.uid] = (connection.generation, answer)
-        # What the spec asks of the pool may have changed with it.
-        self._queue.add(Key(Kind.POOL, pool))
+        if isinstance(answer, Publication) and answer.changed:
+            self._queue.add(Key(Kind.POOL, pool))  # what the spec asks of the pool may have changed with it
         return answer
 
     async def _withdraw(self, connection: ConnectionObject) -> None:
@@ -335,6 +335,13 @@ class Reconciler:
         if again is not None:
             for member in self._world.members(pool):
                 self._queue.add_after(Key(Kind.CONNECTION, member.key), again)
+
+
+def _urgency(connection: ConnectionObject, digest: str | None) -> Lane:
+    """Say how soon a connection's pool must be looked at: what the status tells already waits behind what is new."""
+    status = connection.status
+    known = status.get("observedGeneration") == connection.generation
+    return Lane.RESYNC if known and digest in (None, status.get("observedSecretHash")) else Lane.CHANGED
 
 
 def _path(key: ObjectKey) -> str:

@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from datetime import datetime
 from enum import StrEnum
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from contracts.connection import DeletionPolicy, secret_references
 from contracts.ids import ConnectionUid
@@ -28,6 +28,9 @@ from integration_operator.observed import (
     pool_secret_of,
     secret_of,
 )
+
+_TOMBSTONES: Final = 10_000
+"""Objects whose end is remembered, so that no late answer brings them back."""
 
 
 class Kind(StrEnum):
@@ -59,6 +62,7 @@ class World:
         self.pools: dict[ObjectKey, PoolObject] = {}
         self.namespaces: dict[str, NamespaceObject] = {}
         self.removed: dict[ConnectionUid, DeletionPolicy] = {}
+        self._tombstones: dict[ConnectionUid, None] = {}
         self._unreadable: set[ObjectKey] = set()
         self._pool_of: dict[ObjectKey, ObjectKey] = {}
         self._members: defaultdict[ObjectKey, set[ObjectKey]] = defaultdict(set)
@@ -114,7 +118,8 @@ class World:
         if deleted:
             yield from self._forget(former or seen)
             return
-        if former is not None and former.resource_version == seen.resource_version:
+        # The answer to a request of ours may come after the watch has told of something newer.
+        if seen.uid in self._tombstones or (former is not None and not _is_newer(seen, former)):
             return
         self._index(seen)
         if former is None or _is_news(former, seen):
@@ -200,6 +205,9 @@ class World:
             if pool is not None:
                 yield Key(Kind.POOL, pool)
         self.by_uid.pop(gone.uid, None)
+        self._tombstones[gone.uid] = None
+        while len(self._tombstones) > _TOMBSTONES:
+            del self._tombstones[next(iter(self._tombstones))]
         policy = gone.spec.deletion_policy if gone.spec else DeletionPolicy.DRAIN
         self.removed[gone.uid] = policy
         yield Key(Kind.REMOVAL, ObjectKey(gone.key.namespace, str(gone.uid)))
@@ -216,6 +224,13 @@ class World:
 def _trouble(pool: PoolObject | None) -> tuple[datetime | None, str | None]:
     """Return what the connections of a pool tell of its workers; a pool without a Deployment is in no trouble."""
     return (pool.unavailable_since, pool.failure) if pool else (None, None)
+
+
+def _is_newer(seen: ConnectionObject, former: ConnectionObject) -> bool:
+    """Whether a sight of an object is newer than the former one; versions are numbers, as Kubernetes 1.35 promises."""
+    if seen.resource_version.isdigit() and former.resource_version.isdigit():
+        return int(seen.resource_version) > int(former.resource_version)
+    return seen.resource_version != former.resource_version and seen.generation >= former.generation
 
 
 def _is_news(former: ConnectionObject, seen: ConnectionObject) -> bool:

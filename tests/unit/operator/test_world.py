@@ -335,3 +335,36 @@ def test_members_hear_of_a_pool_only_when_its_workers_fail_or_recover(make_body:
     ]
 
     assert heard == [[], [], ["crm"], [], ["crm"], []]
+
+
+def test_a_late_answer_brings_no_deleted_object_back(make_body: Make) -> None:
+    world = a_world()
+    list(world.see_connection(make_body()))
+    list(world.see_connection(make_body(version=3), deleted=True))
+    late = list(world.see_connection(make_body(version=2)))
+
+    assert late == []
+    assert world.connections == {}
+
+
+def test_a_late_answer_does_not_replace_what_is_newer(make_body: Make) -> None:
+    world = a_world()
+    list(world.see_connection(make_body(version=9)))
+    list(world.see_connection(make_body(version=11, generation=2)))
+    late = list(world.see_connection(make_body(version=10)))
+
+    assert late == []
+    assert world.connections[ObjectKey("team", "crm")].generation == 2
+
+
+def test_an_unreadable_object_that_was_mended_or_is_gone_leaves_its_namespace_readable(make_body: Make) -> None:
+    world, readable = a_world(), []
+    list(world.see_connection(make_body(spec={"provider": "Fax"})))
+    readable.append(world.unreadable_in("team"))
+    list(world.see_connection(make_body(version=2, generation=2)))
+    readable.append(world.unreadable_in("team"))
+    list(world.see_connection(make_body(version=3, generation=3, spec={"provider": "Fax"})))
+    list(world.see_connection(make_body(version=4, generation=3, spec={"provider": "Fax"}), deleted=True))
+    readable.append(world.unreadable_in("team"))
+
+    assert readable == [True, False, False]
