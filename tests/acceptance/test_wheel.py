@@ -42,4 +42,4 @@ def test_the_unpacked_wheel_runs_and_knows_its_migrations(wheel: Path, tmp_path:
         [sys.executable, "-c", script], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
     )
 
-    assert result.stdout.split() == ["0001", "5"]
+    assert result.stdout.split() == ["0002", "5"]

@@ -90,6 +90,7 @@ class Root:
 
 def command_line(container: Object, variables: Mapping[str, str], root: Root) -> Sequence[str]:
     """Return what to run: the command as it is, or the entrypoint of our image, which is the code of this work tree."""
-    entrypoint = container.get("command") or [sys.executable, "-P", "-m", "integrations"]
+    given = [root.translate(expand(word, variables)) for word in container.get("command", ())]
     # A command without arguments of its own hides those of the image; ours has none.
-    return [root.translate(expand(word, variables)) for word in (*entrypoint, *container.get("args", ()))]
+    arguments = [root.translate(expand(word, variables)) for word in container.get("args", ())]
+    return [*(given or (sys.executable, "-P", "-m", "integrations")), *arguments]
