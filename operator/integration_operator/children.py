@@ -4,7 +4,6 @@ Pure: the same members give the same manifests, in whatever order they come. Eac
 are ours; whatever others set beside them stays.
 """
 
-import hashlib
 import json
 import math
 from collections.abc import Sequence
@@ -24,7 +23,7 @@ from integration_operator.names import (
     ObjectKey,
     pool_labels,
 )
-from integration_operator.observed import ConnectionObject
+from integration_operator.observed import ConnectionObject, fingerprint
 from integration_operator.settings import OperatorSettings
 
 DATABASE_DIRECTORY: Final = "/etc/integrations/database"
@@ -233,4 +232,4 @@ def _owner(pool: ObjectKey, uid: str) -> Json:
 
 
 def _digest(body: Json) -> str:
-    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()[:16]
+    return fingerprint(json.dumps(body, sort_keys=True))

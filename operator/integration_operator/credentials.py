@@ -3,7 +3,6 @@
 Values are read when they have changed, shown to the connector, and forgotten; what is kept is a digest of each.
 """
 
-import hashlib
 import time
 from dataclasses import dataclass
 from typing import Final
@@ -16,7 +15,7 @@ from integration_operator.conclusion import Credentials
 from integration_operator.errors import NotFoundError
 from integration_operator.kube import Json, Kube, path_to
 from integration_operator.names import ObjectKey
-from integration_operator.observed import ConnectionObject, SecretObject, decode, secret_of
+from integration_operator.observed import ConnectionObject, SecretObject, decode, fingerprint, secret_of
 from integration_operator.world import World
 
 UNWATCHED_SECONDS: Final = 300.0
@@ -135,4 +134,4 @@ def _was_valid(connection: ConnectionObject, digest: str) -> bool:
 
 def _combined(digests: dict[SecretKeyRef, str]) -> str:
     text = "\n".join(f"{reference.name}/{reference.key}={digests[reference]}" for reference in digests)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return fingerprint(text)

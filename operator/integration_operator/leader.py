@@ -20,7 +20,7 @@ from delivery.reconnect import Reconnecting
 from integration_operator.children import replica_bounds
 from integration_operator.credentials import CredentialReview
 from integration_operator.databases import Databases
-from integration_operator.errors import OperatorError
+from integration_operator.errors import NotFoundError, OperatorError
 from integration_operator.kube import Json, Kube, path_to
 from integration_operator.metrics import OperatorMetrics
 from integration_operator.names import (
@@ -205,17 +205,17 @@ class Leader:
                         "resourceVersion": known.resource_version,
                     }
                 }
-                for concerned in self._world.see_connection(body, deleted=True):
-                    self._queue.add(concerned)
+                self._queue.add_all(self._world.see_connection(body, deleted=True))
 
     async def _read(self, key: ObjectKey) -> bool:
         """Read a connection and take it in; say whether it exists."""
         try:
             body = await self._kube.get(path_to(API_VERSION, PLURAL, key.namespace, key.name))
-        except OperatorError as error:
-            return not str(error).startswith("404")
-        for concerned in self._world.see_connection(body):
-            self._queue.add(concerned)
+        except NotFoundError:
+            return False
+        except OperatorError:
+            return True  # as far as anybody can tell
+        self._queue.add_all(self._world.see_connection(body))
         return True
 
     async def _find_gone(self, existing: set[ConnectionUid]) -> None:

@@ -5,6 +5,7 @@ every other one is looked after all the same.
 """
 
 import base64
+import hashlib
 import hmac
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -181,6 +182,11 @@ def key_of(body: Json) -> ObjectKey:
 def digest(value: bytes, key: bytes) -> str:
     """Digest a secret value; without the key, a guess cannot be checked against it."""
     return hmac.digest(key, value, "sha256").hex()[:_DIGEST_CHARACTERS]
+
+
+def fingerprint(text: str) -> str:
+    """Shorten a text that holds no secret to what tells it from others."""
+    return hashlib.sha256(text.encode()).hexdigest()[:_DIGEST_CHARACTERS]
 
 
 def decode(value: str) -> bytes:

@@ -7,7 +7,6 @@ next run. On a rotation workers that connect in between are refused, try again, 
 """
 
 import asyncio
-import hashlib
 import secrets as randomness
 from datetime import UTC, datetime
 from typing import Final
@@ -25,7 +24,7 @@ from integration_operator.databases import Databases
 from integration_operator.errors import NotFoundError
 from integration_operator.kube import Kube, path_to
 from integration_operator.names import CREDENTIAL, HASH, POOL_LABEL, SCALER, SECRETS, ObjectKey
-from integration_operator.observed import PoolObject, PoolSecret, covers, decode, pool_of
+from integration_operator.observed import PoolObject, PoolSecret, covers, decode, fingerprint, pool_of
 from integration_operator.settings import OperatorSettings
 from integration_operator.world import World
 from store.database import Database
@@ -214,4 +213,4 @@ def _path(api_version: str, plural: str, key: ObjectKey) -> str:
 
 def _combined(digests: dict[ObjectKey, str]) -> str:
     text = "\n".join(f"{key}={digests[key]}" for key in sorted(digests))
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return fingerprint(text)

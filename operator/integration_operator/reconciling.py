@@ -18,7 +18,7 @@ from uuid import UUID
 from contracts.connection import DeletionPolicy
 from contracts.ids import ConnectionUid
 from integration_operator.conclusion import Facts, conclude, status_patch
-from integration_operator.credentials import CredentialReview
+from integration_operator.credentials import UNWATCHED_SECONDS, CredentialReview
 from integration_operator.databases import Databases
 from integration_operator.errors import ConflictError, ForbiddenError, KubernetesError, NotFoundError, OperatorError
 from integration_operator.kube import Json, Kube, path_to
@@ -39,7 +39,6 @@ from store.removal import remove, undelivered
 log = logging.getLogger(__name__)
 
 _DRAIN_POLL_SECONDS: Final = 2.0
-_UNWATCHED_POLL_SECONDS: Final = 300.0
 
 
 class Reconciler:
@@ -144,7 +143,7 @@ class Reconciler:
         if self._pools.note_credentials(pool, connection.key, digest) or pool not in self._world.pools:
             self._queue.add(Key(Kind.POOL, pool), _urgency(connection, digest))
         if credentials.unwatched or credentials.missing:
-            self._queue.add_after(Key(Kind.CONNECTION, connection.key), _UNWATCHED_POLL_SECONDS)
+            self._queue.add_after(Key(Kind.CONNECTION, connection.key), UNWATCHED_SECONDS)
         facts = Facts(
             connection,
             claimed=True,
@@ -195,18 +194,17 @@ class Reconciler:
         wanted = connection.spec.deletion_policy is DeletionPolicy.DRAIN
         if wanted == (DRAIN_FINALIZER in connection.finalizers):
             return connection
-        others = [finalizer for finalizer in connection.finalizers if finalizer != DRAIN_FINALIZER]
-        body = await self._write_finalizers(connection, [*others, *([DRAIN_FINALIZER] if wanted else [])])
+        body = await self._set_finalizer(connection, wanted=wanted)
         if body is None:
             return connection
-        for key in self._world.see_connection(body):
-            self._queue.add(key)
+        self._queue.add_all(self._world.see_connection(body))
         return connection_of(body)
 
-    async def _write_finalizers(self, connection: ConnectionObject, finalizers: list[str]) -> Json | None:
-        """Write an object's finalizers; None if it is gone. Raise ConflictError if it has changed meanwhile."""
+    async def _set_finalizer(self, connection: ConnectionObject, *, wanted: bool) -> Json | None:
+        """Put our finalizer on an object or take it off; None if it is gone. Raise ConflictError if it has changed."""
+        others = [finalizer for finalizer in connection.finalizers if finalizer != DRAIN_FINALIZER]
         metadata = {
-            "finalizers": finalizers,
+            "finalizers": [*others, DRAIN_FINALIZER] if wanted else others,
             "resourceVersion": connection.resource_version,
             "uid": str(connection.uid),
         }
@@ -230,8 +228,7 @@ class Reconciler:
             body = await self._kube.merge(f"{_path(connection.key)}/status", wanted)
         except NotFoundError:
             return  # deleted meanwhile; the watch will tell
-        for key in self._world.see_connection(body):
-            self._queue.add(key)
+        self._queue.add_all(self._world.see_connection(body))
         try:
             await post_transitions(self._kube, connection, status, self._term.holder)
         except KubernetesError as error:
@@ -285,8 +282,7 @@ class Reconciler:
         if kept:
             note = f"{kept} undelivered job(s) became dead letters when the time to drain was over"
             await self._post(connection, "Warning", "DrainEnded", note)
-        others = [finalizer for finalizer in connection.finalizers if finalizer != DRAIN_FINALIZER]
-        await self._write_finalizers(connection, others)
+        await self._set_finalizer(connection, wanted=False)
 
     async def _is_drained(self, connection: ConnectionObject) -> bool:
         uid = connection.uid
@@ -314,7 +310,6 @@ class Reconciler:
         ended = await self._database.once(
             lambda database: remove(database, [uid], keep=keep, reason=reason, term=self._term)
         )
-        self._published.pop(uid, None)
         return ended.get(uid, 0)
 
     async def _post(self, connection: ConnectionObject, type_: str, reason: str, note: str) -> None:

@@ -8,7 +8,7 @@ dropped: its last change is always reconciled.
 import asyncio
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Hashable
+from collections.abc import Awaitable, Callable, Hashable, Iterable
 from enum import IntEnum
 from random import Random
 from typing import Generic, TypeVar
@@ -57,6 +57,11 @@ class WorkQueue(Generic[K]):
             return
         self._waiting[lane].setdefault(key)
         self._wake.set()
+
+    def add_all(self, keys: Iterable[K]) -> None:
+        """Have each of the keys worked on as soon as possible."""
+        for key in keys:
+            self.add(key)
 
     def add_after(self, key: K, seconds: float) -> None:
         """Have a key worked on later; of several delays the shortest counts."""
