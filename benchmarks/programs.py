@@ -16,10 +16,10 @@ from connectors.context import ConnectorContext
 from contracts.connection import Provider
 from contracts.outcomes import Delivered, Report
 from delivery.dispatcher import Dispatcher
-from delivery.logs import set_up_logging
 from delivery.settings import DispatcherSettings, WorkerSettings
 from delivery.worker import Worker
 from local.parent import exit_with_parent
+from programs.logs import set_up_logging
 
 
 class NoopConnector:

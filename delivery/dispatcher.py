@@ -14,11 +14,11 @@ import time
 
 from prometheus_client import CollectorRegistry
 
-from delivery.health import HealthServer
 from delivery.metrics import DispatcherMetrics
-from delivery.reconnect import Reconnecting
 from delivery.routing import RoutingTable
 from delivery.settings import DispatcherSettings
+from programs.health import HealthServer
+from programs.reconnect import Reconnecting
 from store.database import Database, Listener
 from store.dispatch import (
     CHANNEL,

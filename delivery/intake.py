@@ -16,7 +16,7 @@ from contracts.ids import EventId, JobId
 from delivery.desk import Desk
 from delivery.lane import BEHIND_LIMIT, WINDOW, Entry, Lane, LaneState
 from delivery.metrics import WorkerMetrics
-from delivery.reconnect import Reconnecting
+from programs.reconnect import Reconnecting
 from store.database import Database
 from store.errors import DatabaseUnreachableError
 from store.jobs import (

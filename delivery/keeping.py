@@ -16,8 +16,8 @@ from delivery.desk import Desk
 from delivery.lane import Lane
 from delivery.metrics import WorkerMetrics
 from delivery.opening import Opening
-from delivery.reconnect import Reconnecting
 from delivery.settings import WorkerSettings
+from programs.reconnect import Reconnecting
 from store import lanes as store
 from store.database import Database
 from store.dispatch import read_epoch

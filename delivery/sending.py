@@ -20,8 +20,8 @@ from delivery.desk import Desk
 from delivery.effects import effect_of, outcome_name
 from delivery.lane import Entry, Lane
 from delivery.metrics import WorkerMetrics
-from delivery.reconnect import Reconnecting
 from delivery.settling import Result, Settling
+from programs.reconnect import Reconnecting
 from store.errors import DatabaseUnreachableError
 from store.jobs import EventRow, load_data
 

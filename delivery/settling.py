@@ -16,7 +16,7 @@ from delivery.desk import Desk
 from delivery.effects import outcome_name
 from delivery.lane import Entry, Lane
 from delivery.metrics import WorkerMetrics
-from delivery.reconnect import Reconnecting
+from programs.reconnect import Reconnecting
 from store.database import Database
 from store.errors import LeaseLostError
 from store.jobs import AttemptRow, DeadLetter, Deferral, Settlement, Success, finish, settle

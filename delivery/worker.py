@@ -20,15 +20,15 @@ from connectors.registry import open_connector
 from delivery.clock import DatabaseClock
 from delivery.credentials import MountedSecrets
 from delivery.desk import Desk
-from delivery.health import HealthServer
 from delivery.intake import Intake
 from delivery.keeping import Keeping
 from delivery.metrics import WorkerMetrics
 from delivery.opening import Opening
-from delivery.reconnect import Reconnecting
 from delivery.sending import Sending
 from delivery.settings import WorkerSettings
 from delivery.settling import Settling
+from programs.health import HealthServer
+from programs.reconnect import Reconnecting
 from store.database import Database, Listener
 from store.dispatch import pool_channel
 from store.errors import DatabaseUnreachableError, LeaseLostError, StoreError

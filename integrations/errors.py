@@ -20,9 +20,9 @@ from sqlalchemy.exc import DBAPIError
 
 from contracts.errors import InvalidEventError
 from contracts.ids import MalformedIdError
-from delivery.settings import ProgramSettings
 from integration_operator.errors import OperatorError
 from local.errors import LocalError
+from programs.settings import ProgramSettings
 from store.errors import DatabaseUnreachableError, NotMigratedError, RestoredDatabaseError, StoreError
 
 

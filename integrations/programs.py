@@ -13,8 +13,7 @@ import typer
 import uvloop
 
 from delivery.dispatcher import Dispatcher
-from delivery.logs import set_up_logging
-from delivery.settings import DispatcherSettings, ProgramSettings, WorkerSettings
+from delivery.settings import DispatcherSettings, WorkerSettings
 from delivery.worker import Worker
 from integration_operator.program import Operator
 from integration_operator.settings import OperatorSettings
@@ -24,6 +23,8 @@ from integrations.errors import EXIT_CODES_HELP, UsageError, explain, variable
 from integrations.output import JsonOption
 from integrations.signals import stop_on_signals
 from local.parent import exit_with_parent
+from programs.logs import set_up_logging
+from programs.settings import ProgramSettings
 from store.migrate import migrate as migrate_database
 
 log = logging.getLogger(__name__)

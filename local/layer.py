@@ -14,7 +14,6 @@ from functools import partial
 from pathlib import Path
 
 from contracts.ids import PoolId
-from delivery.reconnect import Reconnecting
 from local.access import Access, login_role, prepare_access
 from local.manifests import ManifestFolder
 from local.postgres import PostgresServer
@@ -23,6 +22,7 @@ from local.reconciler import Reconciler
 from local.reports import Reporter
 from local.state import ConnectionState, read_state
 from local.supervisor import Exited, NotStarted, ProgramEvent, Restarting, Started, Supervisor
+from programs.reconnect import Reconnecting
 from store.migrate import Migrated, migrate
 from store.publication import write_pool
 from store.roles import Group

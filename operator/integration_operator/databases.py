@@ -7,7 +7,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from delivery.reconnect import Reconnecting
+from programs.reconnect import Reconnecting
 from store.database import ConnectionString, Database
 
 T = TypeVar("T")

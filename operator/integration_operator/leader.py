@@ -16,7 +16,6 @@ from uuid import UUID
 
 from contracts.connection import DeletionPolicy
 from contracts.ids import ConnectionUid
-from delivery.reconnect import Reconnecting
 from integration_operator.children import replica_bounds
 from integration_operator.credentials import CredentialReview
 from integration_operator.databases import Databases
@@ -39,6 +38,7 @@ from integration_operator.scaling import wanted_workers
 from integration_operator.settings import OperatorSettings
 from integration_operator.work_queue import Lane, WorkQueue
 from integration_operator.world import Key, Kind, World
+from programs.reconnect import Reconnecting
 from store.database import Database
 from store.errors import StoreError
 from store.leadership import Term, begin_term

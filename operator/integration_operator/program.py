@@ -13,7 +13,6 @@ from typing import Final
 
 from prometheus_client import CollectorRegistry
 
-from delivery.health import HealthServer
 from integration_operator.election import Elector
 from integration_operator.errors import NotFoundError, OperatorError
 from integration_operator.kube import Json, Kube, load_configuration
@@ -24,6 +23,7 @@ from integration_operator.settings import OperatorSettings
 from integration_operator.watching import Watches
 from integration_operator.work_queue import WorkQueue
 from integration_operator.world import Key, World
+from programs.health import HealthServer
 from store.errors import SupersededError
 from store.leadership import Term
 

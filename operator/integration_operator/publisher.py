@@ -6,7 +6,7 @@ Each caller waits for its own answer. A transaction that fails, fails for all wh
 import asyncio
 from typing import Final
 
-from delivery.reconnect import Reconnecting
+from programs.reconnect import Reconnecting
 from store.leadership import Term
 from store.publication import Publication, PublishedConnection, Refusal, publish
 

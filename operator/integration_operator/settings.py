@@ -6,7 +6,7 @@ from socket import gethostname
 
 from pydantic import Field
 
-from delivery.settings import ProgramSettings
+from programs.settings import ProgramSettings
 
 
 class OperatorSettings(ProgramSettings):

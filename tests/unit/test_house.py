@@ -10,7 +10,16 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = ("contracts", "store", "connectors", "delivery", "local", "integrations", "operator/integration_operator")
+PACKAGES = (
+    "contracts",
+    "store",
+    "connectors",
+    "delivery",
+    "programs",
+    "local",
+    "integrations",
+    "operator/integration_operator",
+)
 PUBLIC_REGISTRY = {"pypi.org", "files.pythonhosted.org"}
 
 # Spelled so that this file does not contain what it looks for.

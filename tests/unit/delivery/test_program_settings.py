@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from delivery.settings import DispatcherSettings, ProgramSettings, WorkerSettings
+from delivery.settings import DispatcherSettings, WorkerSettings
+from programs.settings import ProgramSettings
 from store.errors import DatabaseUnreachableError
 
 PASSWORD = "very-private"

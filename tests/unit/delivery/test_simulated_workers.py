@@ -641,7 +641,7 @@ class World:
             "delivery.keeping": "read_epoch",
             "store.lanes": "heartbeat reap_sessions count_share acquire_lanes take_tokens release_lanes read_lanes "
             "lane_versions read_route_names close_session",
-            "delivery.reconnect": "connect",
+            "programs.reconnect": "connect",
         }.items():
             for name in names.split():
                 setattr_(f"{module}.{name}", getattr(tables, name))

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from delivery.logs import JsonLines
+from programs.logs import JsonLines
 
 
 def formatted(message: str, *arguments: object, extra: dict[str, object] | None = None, **more: Any) -> str:

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 from prometheus_client import CollectorRegistry, Counter
 
-from delivery.health import HealthServer
+from programs.health import HealthServer
 
 LOOPBACK = "127.0.0.1"
 
