@@ -77,81 +77,13 @@ DROP_POOL = statement(
     "select integration.drop_pool($1::text)",
 )
 
-COUNT_SESSIONS = statement(
-    "count_sessions",
-    "Live worker sessions of each pool.",
-    """
-    select p.name, count(*) from integration.worker_session s join integration.pool p on p.id = s.pool_id
-    where s.lease_until > now() group by p.name
-    """,
-)
-
-# Connections with jobs are found by hopping through the partial indexes, one probe a connection; those without cost
-# nothing, however many there are.
 READ_DEMAND = statement(
     "read_demand",
     "Lanes that can deliver now, by pool: how many jobs, how long the first has waited, how fast it may go. "
     "$1 jobs counted at most a lane, $2 seconds ahead that a pause may end.",
     """
-    with recursive ready (connection_id) as (
-        (select connection_id from integration.job where state = 0 order by connection_id, id limit 1)
-        union all
-        select (select j.connection_id from integration.job j where j.state = 0 and j.connection_id > r.connection_id
-                order by j.connection_id, j.id limit 1)
-        from ready r where r.connection_id is not null
-    ),
-    deferred (connection_id) as (
-        (select connection_id from integration.job where state = 1 order by connection_id, run_at, id limit 1)
-        union all
-        select (select j.connection_id from integration.job j where j.state = 1 and j.connection_id > d.connection_id
-                order by j.connection_id, j.run_at, j.id limit 1)
-        from deferred d where d.connection_id is not null
-    ),
-    busy as (
-        select connection_id from ready where connection_id is not null
-        union
-        select connection_id from deferred where connection_id is not null
-    ),
-    open_lane as (
-        select l.connection_id, l.pool_id,
-               (select now() - j.event_at from integration.job j where j.state = 0
-                and j.connection_id = l.connection_id order by j.connection_id, j.id limit 1) as ready_for,
-               (select now() - j.run_at from integration.job j where j.state = 1
-                and j.connection_id = l.connection_id order by j.connection_id, j.run_at, j.id limit 1) as due_for
-        from busy join integration.lane l using (connection_id)
-        where l.state = 'Open' and not l.suspended
-          and (l.paused_until is null or l.paused_until <= now() + make_interval(secs => $2::float8))
-    ),
-    counted as (
-        select o.connection_id, o.pool_id,
-               greatest(o.ready_for, case when o.due_for >= interval '0' then o.due_for end) as waited,
-               case when o.ready_for is null then 0 else (
-                   select count(*) from (select from integration.job j where j.state = 0
-                       and j.connection_id = o.connection_id order by j.connection_id, j.id limit $1::int) r
-               ) end
-               + case when o.due_for is null or o.due_for < interval '0' then 0 else (
-                   select count(*) from (select from integration.job j where j.state = 1
-                       and j.connection_id = o.connection_id and j.run_at <= now()
-                       order by j.connection_id, j.run_at, j.id limit $1::int) d
-               ) end as backlog
-        from open_lane o
-    ),
-    probing as (
-        select l.connection_id, l.pool_id, now() - l.probe_at as waited, 1::bigint as backlog
-        from integration.lane l
-        where l.state = 'Quarantined' and l.probe_at <= now() and not l.suspended and (
-            exists (select from integration.job j where j.state = 0 and j.connection_id = l.connection_id)
-            or exists (select from integration.job j where j.state = 1 and j.connection_id = l.connection_id)
-            or exists (select from integration.job j where j.state = 2 and j.connection_id = l.connection_id)
-        )
-    )
-    select p.name, extract(epoch from d.waited)::float8, least(d.backlog, $1::int)::int,
-           (c.spec #>> '{delivery,throttle,requestsPerSecond}')::float8,
-           (c.spec #>> '{delivery,throttle,concurrency}')::int
-    from (select * from counted where backlog > 0 union all select * from probing) d
-    join integration.pool p on p.id = d.pool_id
-    join integration.connection c on c.id = d.connection_id
-    order by p.name, d.connection_id
+    select pool, waited_seconds, backlog, requests_per_second, concurrency
+    from integration.lane_demand($1::int, $2::float8)
     """,
     hot=True,
 )
@@ -229,11 +161,6 @@ async def drop_pool(database: Database, name: str, *, term: Term | None = None) 
             await run(database, REVOKE_TENANTS, (name,))
             await _on_role(database, DROP_POOL, (name,))
     return True
-
-
-async def session_counts(database: Database) -> dict[str, int]:
-    """Return how many live worker sessions each pool has, those without any left out."""
-    return dict(await run(database, COUNT_SESSIONS))
 
 
 async def read_demand(database: Database) -> list[PoolDemand]:

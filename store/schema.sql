@@ -166,6 +166,72 @@ end $$;
 
 COMMENT ON FUNCTION integration.emit_events(tenant text, types text[], subjects text[], data jsonb[]) IS 'Emit many events of one tenant, in the order given, in the caller''s transaction; all or none.';
 
+CREATE FUNCTION integration.lane_demand(counted_at_most integer, soon_seconds double precision) RETURNS TABLE(pool text, waited_seconds double precision, backlog integer, requests_per_second double precision, concurrency integer)
+    LANGUAGE sql STABLE
+    AS $$
+with recursive ready (connection_id) as (
+    (select connection_id from integration.job where state = 0 order by connection_id, id limit 1)
+    union all
+    select (select j.connection_id from integration.job j where j.state = 0 and j.connection_id > r.connection_id
+            order by j.connection_id, j.id limit 1)
+    from ready r where r.connection_id is not null
+),
+deferred (connection_id) as (
+    (select connection_id from integration.job where state = 1 order by connection_id, run_at, id limit 1)
+    union all
+    select (select j.connection_id from integration.job j where j.state = 1 and j.connection_id > d.connection_id
+            order by j.connection_id, j.run_at, j.id limit 1)
+    from deferred d where d.connection_id is not null
+),
+busy as (
+    select connection_id from ready where connection_id is not null
+    union
+    select connection_id from deferred where connection_id is not null
+),
+open_lane as (
+    select l.connection_id, l.pool_id,
+           (select now() - j.event_at from integration.job j where j.state = 0
+            and j.connection_id = l.connection_id order by j.connection_id, j.id limit 1) as ready_for,
+           (select now() - j.run_at from integration.job j where j.state = 1
+            and j.connection_id = l.connection_id order by j.connection_id, j.run_at, j.id limit 1) as due_for
+    from busy join integration.lane l using (connection_id)
+    where l.state = 'Open' and not l.suspended
+      and (l.paused_until is null or l.paused_until <= now() + make_interval(secs => soon_seconds))
+),
+counted as (
+    select o.connection_id, o.pool_id,
+           greatest(o.ready_for, case when o.due_for >= interval '0' then o.due_for end) as waited,
+           case when o.ready_for is null then 0 else (
+               select count(*) from (select from integration.job j where j.state = 0
+                   and j.connection_id = o.connection_id order by j.connection_id, j.id limit counted_at_most) r
+           ) end
+           + case when o.due_for is null or o.due_for < interval '0' then 0 else (
+               select count(*) from (select from integration.job j where j.state = 1
+                   and j.connection_id = o.connection_id and j.run_at <= now()
+                   order by j.connection_id, j.run_at, j.id limit counted_at_most) d
+           ) end as backlog
+    from open_lane o
+),
+probing as (
+    select l.connection_id, l.pool_id, now() - l.probe_at as waited, 1::bigint as backlog
+    from integration.lane l
+    where l.state = 'Quarantined' and l.probe_at <= now() and not l.suspended and (
+        exists (select from integration.job j where j.state = 0 and j.connection_id = l.connection_id)
+        or exists (select from integration.job j where j.state = 1 and j.connection_id = l.connection_id)
+        or exists (select from integration.job j where j.state = 2 and j.connection_id = l.connection_id)
+    )
+)
+select p.name, extract(epoch from d.waited)::float8, least(d.backlog, counted_at_most)::int,
+       (c.spec #>> '{delivery,throttle,requestsPerSecond}')::float8,
+       (c.spec #>> '{delivery,throttle,concurrency}')::int
+from (select * from counted where backlog > 0 union all select * from probing) d
+join integration.pool p on p.id = d.pool_id
+join integration.connection c on c.id = d.connection_id
+order by p.name, d.connection_id
+$$;
+
+COMMENT ON FUNCTION integration.lane_demand(counted_at_most integer, soon_seconds double precision) IS 'Lanes that can deliver now, of the pools that the caller may see: how many jobs, counted up to a limit; how long the first that nothing holds up has waited; how fast it may go. A pause that ends in soon_seconds is over.';
+
 CREATE FUNCTION integration.maintain(event_days integer, attempt_days integer, dead_letter_days integer, ahead_days integer DEFAULT 7) RETURNS TABLE(action text, relation text)
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -291,6 +357,15 @@ begin
 end $_$;
 
 COMMENT ON FUNCTION integration.set_pool_credential(pool text, credential text, verifier text) IS 'Give a pool''s role, made if need be, a login with this SCRAM verifier, and record the id of the password.';
+
+CREATE FUNCTION integration.wanted_workers() RETURNS integer
+    LANGUAGE sql STABLE
+    AS $$
+select coalesce(least(greatest(ceil(sum(least(backlog, requests_per_second * 30.0)) / 30000.0), 1), count(*)), 0)::int
+from integration.lane_demand(10000, 5.0)
+$$;
+
+COMMENT ON FUNCTION integration.wanted_workers() IS 'How many workers the caller''s pool should have, before any bounds; for autoscalers that log in as the pool''s role.';
 
 CREATE TABLE integration.attempt (
     at timestamp with time zone NOT NULL,
@@ -918,6 +993,10 @@ GRANT ALL ON FUNCTION integration.emit_event(tenant text, type text, subject tex
 REVOKE ALL ON FUNCTION integration.emit_events(tenant text, types text[], subjects text[], data jsonb[]) FROM PUBLIC;
 GRANT ALL ON FUNCTION integration.emit_events(tenant text, types text[], subjects text[], data jsonb[]) TO integration_producer;
 
+REVOKE ALL ON FUNCTION integration.lane_demand(counted_at_most integer, soon_seconds double precision) FROM PUBLIC;
+GRANT ALL ON FUNCTION integration.lane_demand(counted_at_most integer, soon_seconds double precision) TO integration_operator;
+GRANT ALL ON FUNCTION integration.lane_demand(counted_at_most integer, soon_seconds double precision) TO integration_worker;
+
 REVOKE ALL ON FUNCTION integration.maintain(event_days integer, attempt_days integer, dead_letter_days integer, ahead_days integer) FROM PUBLIC;
 GRANT ALL ON FUNCTION integration.maintain(event_days integer, attempt_days integer, dead_letter_days integer, ahead_days integer) TO integration_dispatcher;
 
@@ -927,6 +1006,9 @@ REVOKE ALL ON FUNCTION integration.pool_role(pool text) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION integration.set_pool_credential(pool text, credential text, verifier text) FROM PUBLIC;
 GRANT ALL ON FUNCTION integration.set_pool_credential(pool text, credential text, verifier text) TO integration_operator;
+
+REVOKE ALL ON FUNCTION integration.wanted_workers() FROM PUBLIC;
+GRANT ALL ON FUNCTION integration.wanted_workers() TO integration_worker;
 
 GRANT SELECT ON TABLE integration.attempt TO integration_reader;
 GRANT INSERT ON TABLE integration.attempt TO integration_worker;

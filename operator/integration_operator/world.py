@@ -100,10 +100,6 @@ class World:
         found = self.namespaces.get(namespace)
         return found is not None and found.terminating
 
-    def is_used(self, secret: ObjectKey) -> bool:
-        """Whether a connection refers to a Secret."""
-        return bool(self._users.get(secret))
-
     # Observations ----------------------------------------------------------------------------------------------------
 
     def see_connection(self, body: Json, *, deleted: bool = False) -> Iterator[Key]:

@@ -1,16 +1,17 @@
 """Pools get logins of their own and nothing else; what they have to do is known without asking those that idle."""
 
 from collections.abc import Iterator
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import psycopg
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from psycopg import sql
 
+from integration_operator.scaling import wanted_workers
 from store.errors import PoolRoleError
-from store.lanes import find_pool, open_session
 from store.pools import (
     READ_DEMAND,
     LaneDemand,
@@ -21,7 +22,6 @@ from store.pools import (
     read_demand,
     read_pools,
     scram_verifier,
-    session_counts,
     set_credential,
 )
 from store.publication import PublishedConnection, publish
@@ -209,18 +209,6 @@ async def test_a_pool_that_has_connections_is_kept(layer: "Layer", pool_name: st
     assert logs_in(layer, pool.role, PASSWORD)
 
 
-async def test_sessions_are_counted_by_pool_while_their_lease_lasts(layer: "Layer") -> None:
-    published = await layer.publish()
-    async with await layer.connect("pool_a") as worker, await layer.connect("operator") as operator:
-        assert await find_pool(worker) is not None
-        for name in ("one", "two", "late"):
-            await open_session(worker, published.pool, name, timedelta(minutes=1))
-        layer.admin.execute("update integration.worker_session set lease_until = now() where name = 'late'")
-        counts = await session_counts(operator)
-
-    assert counts == {"pool_a": 2}
-
-
 # Demand -----------------------------------------------------------------------------------------------------------
 
 
@@ -253,6 +241,37 @@ async def test_demand_counts_ready_and_due_jobs_and_says_how_fast_they_may_go(la
 
     assert (demand.pool, demand.lanes) == ("pool_a", (LaneDemand(5, 7.5, 3), LaneDemand(1, 50.0, 16)))
     assert 300 <= demand.oldest_age_seconds < 360
+
+
+async def test_a_pool_is_told_what_the_operator_would_give_it_and_nothing_of_others(layer: "Layer") -> None:
+    mine = await layer.publish(layer.spec(throttle={"requestsPerSecond": 100_000.0, "burst": 1}), name="mine")
+    also_mine = await layer.publish(name="also-mine")
+    await layer.publish(name="others", pool="pool_b")
+    wanted: list[tuple[int, int]] = []
+    for number in (0, 1, 9_000):
+        add_job(layer, mine.id, number=number)
+        add_job(layer, also_mine.id, number=number)
+        found = {demand.pool: demand for demand in await demand_of(layer)}
+        async with await layer.connect("pool_a") as worker:
+            rows = await (await worker.execute("select integration.wanted_workers()")).fetchall()
+        wanted.append((rows[0][0], wanted_workers(found.get("pool_a"), 0, 50)))
+
+    assert wanted == [(0, 0), (1, 1), (1, 1)]
+
+
+@given(lanes=st.lists(st.tuples(st.integers(1, 12_000), st.floats(0.001, 100_000)), max_size=12))
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_the_database_counts_workers_as_the_operator_does(layer: "Layer", lanes: list[tuple[int, float]]) -> None:
+    demand = PoolDemand("pool", 1.0, tuple(LaneDemand(min(backlog, 10_000), rate, 1) for backlog, rate in lanes))
+    (body,) = layer.admin.execute(
+        "select prosrc from pg_proc where oid = 'integration.wanted_workers'::regproc"
+    ).fetchone() or ("",)
+    rows = "(select * from unnest(%s::int[], %s::float8[]) as l (backlog, requests_per_second)) l"
+    query = body.replace("integration.lane_demand(10000, 5.0)", rows)
+    backlogs, rates = [lane.backlog for lane in demand.lanes], [lane.requests_per_second for lane in demand.lanes]
+
+    assert rows in query
+    assert layer.admin.execute(query.encode(), (backlogs, rates)).fetchone() == (wanted_workers(demand, 0, 10_000),)
 
 
 HELD_UP: dict[str, str] = {
@@ -336,6 +355,9 @@ def test_idle_pools_cost_nothing(layer: "Layer", mode: str) -> None:
             query = "explain (analyze, format json, timing off, summary off) execute explained(10000, 5.0)"
             ((found,),) = operator.execute(query.encode()).fetchall()
         plan = list(_nodes(found[0]["Plan"]))
+        assert "Function Scan" not in {
+            node["Node Type"] for node in plan
+        }  # it is planned like ours
         assert len([node for node in plan if node.get("Relation Name") and "Seq Scan" in node["Node Type"]]) == 0
         touched.append(
             sum(
