@@ -182,7 +182,7 @@ class OperatorBed:
         for number, namespace in enumerate(self._namespaces):
             tenants = range(number, self.tenants, len(self._namespaces))
             self._create_namespace(namespace, {f"tenant.integrations.queast.io/t{tenant}": "" for tenant in tenants})
-        return install_rights(self._cluster, Helm(self._folder), RELEASE_NAMESPACE, namespaces=[])
+        return install_rights(self._cluster, Helm(self._folder), RELEASE_NAMESPACE, {"operator": {"namespaces": []}})
 
     def _create_namespace(self, name: str, labels: dict[str, str]) -> None:
         body = {"metadata": {"name": name, "labels": labels}}

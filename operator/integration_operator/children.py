@@ -1,4 +1,4 @@
-"""What a pool consists of in the cluster: a Deployment, a Secret with its way to the database, a disruption budget.
+"""What a pool consists of in the cluster: a Deployment, and a Secret with its way to the database.
 
 Pure: the same members give the same manifests, in whatever order they come. Each manifest holds only the fields that
 are ours; whatever others set beside them stays.
@@ -9,7 +9,7 @@ import math
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Final
-from urllib.parse import quote, urlsplit, urlunsplit
+from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 from contracts.connection import ReplicasSpec, secret_references
 from integration_operator.kube import Json
@@ -84,24 +84,9 @@ def database_secret(pool: ObjectKey, owner: str, url: str, credential: str, now:
             "namespace": pool.namespace,
             "labels": pool_labels(pool) | {CREDENTIALS_LABEL: "true"},
             "annotations": {CREDENTIAL: credential, ROTATED_AT: now.astimezone(UTC).isoformat(timespec="seconds")},
-            "ownerReferences": [_owner(pool, owner)],
+            "ownerReferences": [owner_reference(pool, owner)],
         },
-        "stringData": {"url": url},
-    }
-
-
-def disruption_budget(pool: ObjectKey, owner: str) -> Json:
-    """Describe how many workers may be evicted at once."""
-    return {
-        "apiVersion": "policy/v1",
-        "kind": "PodDisruptionBudget",
-        "metadata": {
-            "name": pool.name,
-            "namespace": pool.namespace,
-            "labels": pool_labels(pool),
-            "ownerReferences": [_owner(pool, owner)],
-        },
-        "spec": {"maxUnavailable": 1, "selector": {"matchLabels": {POOL_LABEL: pool.name}}},
+        "stringData": {"url": url, "password": password_in(url)},
     }
 
 
@@ -109,6 +94,16 @@ def database_url(settings: OperatorSettings, role: str, password: str) -> str:
     """Complete the workers' connection string with a role and its password."""
     parts = urlsplit(settings.worker_database)
     return urlunsplit(parts._replace(netloc=f"{quote(role)}:{quote(password, safe='')}@{parts.netloc}"))
+
+
+def password_in(url: str) -> str:
+    """Return the password of a connection string."""
+    return unquote(urlsplit(url).password or "")
+
+
+def owner_reference(pool: ObjectKey, uid: str) -> Json:
+    """Have an object go with the pool's Deployment, which has this uid."""
+    return {"apiVersion": "apps/v1", "kind": "Deployment", "name": pool.name, "uid": uid}
 
 
 def replica_bounds(members: Sequence[ConnectionObject]) -> tuple[int, int]:
@@ -225,10 +220,6 @@ def _probe(path: str, *, every: int, failures: int) -> Json:
         "timeoutSeconds": 5,
         "failureThreshold": failures,
     }
-
-
-def _owner(pool: ObjectKey, uid: str) -> Json:
-    return {"apiVersion": "apps/v1", "kind": "Deployment", "name": pool.name, "uid": uid}
 
 
 def _digest(body: Json) -> str:

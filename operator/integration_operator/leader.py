@@ -17,6 +17,7 @@ from uuid import UUID
 from contracts.connection import DeletionPolicy
 from contracts.ids import ConnectionUid
 from integration_operator.children import replica_bounds
+from integration_operator.companions import BUDGET, SCALED_OBJECT, TRIGGER_AUTHENTICATION, Companion
 from integration_operator.credentials import CredentialReview
 from integration_operator.databases import Databases
 from integration_operator.errors import NotFoundError, OperatorError
@@ -25,6 +26,7 @@ from integration_operator.metrics import OperatorMetrics
 from integration_operator.names import (
     API_VERSION,
     CREDENTIALS_LABEL,
+    HASH,
     MANAGED_BY_LABEL,
     OPERATOR,
     PLURAL,
@@ -35,7 +37,7 @@ from integration_operator.pool_keeper import PoolKeeper
 from integration_operator.publisher import Publisher
 from integration_operator.reconciling import Reconciler
 from integration_operator.scaling import wanted_workers
-from integration_operator.settings import OperatorSettings
+from integration_operator.settings import OperatorSettings, Scaling
 from integration_operator.work_queue import Lane, WorkQueue
 from integration_operator.world import Key, Kind, World
 from programs.reconnect import Reconnecting
@@ -141,7 +143,7 @@ class Leader:
             demand = demands.get(str(pool))
             age = demand.oldest_age_seconds if demand else 0.0
             self._metrics.oldest_job.labels(pool.namespace, pool.name).set(age)
-            if not observed.replicas_are_ours:
+            if self._pools.keda or not observed.replicas_are_ours:
                 continue
             wanted = wanted_workers(demand, *replica_bounds(self._world.members(pool)))
             self._metrics.wanted_workers.labels(pool.namespace, pool.name).set(wanted)
@@ -173,16 +175,32 @@ class Leader:
         if first:
             secrets = {key_of(i) async for i in self._listed("v1", "secrets", labels=f"{CREDENTIALS_LABEL}=true")}
             await self._catch_up(existing, secrets)
-        ours = f"{MANAGED_BY_LABEL}={OPERATOR}"
-        budgets = {key_of(i) async for i in self._listed("policy/v1", "poddisruptionbudgets", labels=ours)}
-        for pool in self._pools.note_budgets(budgets):
-            self._queue.add(Key(Kind.POOL, pool), Lane.RESYNC)
+        await self._look_for_keda()
+        for companion in (BUDGET, SCALED_OBJECT, TRIGGER_AUTHENTICATION) if self._pools.keda else (BUDGET,):
+            for pool in self._pools.note_companions(companion, await self._digests(companion)):
+                self._queue.add(Key(Kind.POOL, pool), Lane.RESYNC)
         await self._compare(existing, first=first)
         await self._find_gone({ConnectionUid(UUID(metadata["uid"])) for metadata in existing.values()})
         for pool in self._world.known_pools():
             self._queue.add(Key(Kind.POOL, pool), Lane.RESYNC)
         for name in self._pools.rows:
             self._queue.add(Key(Kind.POOL, ObjectKey(*name.split("/", 1))), Lane.RESYNC)
+
+    async def _look_for_keda(self) -> None:
+        """Hand the number of workers to KEDA if that is wanted and possible."""
+        if self._settings.scaling is not Scaling.KEDA:
+            return
+        try:
+            await self._kube.get(f"/apis/{SCALED_OBJECT.api_version}")
+            self._pools.keda = True
+        except NotFoundError:
+            self._pools.keda = False
+            log.warning("KEDA is not installed; the operator sizes pools by itself until it is")
+
+    async def _digests(self, companion: Companion) -> dict[ObjectKey, str]:
+        ours = f"{MANAGED_BY_LABEL}={OPERATOR}"
+        found = self._listed(companion.api_version, companion.plural, labels=ours)
+        return {key_of(item): (item["metadata"].get("annotations") or {}).get(HASH, "") async for item in found}
 
     async def _compare(self, existing: dict[ObjectKey, Json], *, first: bool) -> None:
         for key, metadata in existing.items():

@@ -137,7 +137,8 @@ def pool_secret_of(body: Json) -> PoolSecret | None:
         rotated = datetime.fromisoformat(annotations[ROTATED_AT])
     except (KeyError, ValueError):
         return None
-    if rotated.tzinfo is None or CREDENTIAL not in annotations or "url" not in (body.get("data") or {}):
+    is_whole = CREDENTIAL in annotations and (body.get("data") or {}).keys() >= {"url", "password"}
+    if rotated.tzinfo is None or not is_whole:
         return None
     return PoolSecret(annotations[CREDENTIAL], rotated)
 

@@ -8,23 +8,24 @@ next run. On a rotation workers that connect in between are refused, try again, 
 
 import asyncio
 import secrets as randomness
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Final
-from urllib.parse import unquote, urlsplit
 
 from integration_operator.children import (
     database_secret,
     database_url,
     deployment,
-    disruption_budget,
+    password_in,
     replica_bounds,
     scaled,
 )
+from integration_operator.companions import Companion, companions_of
 from integration_operator.databases import Databases
 from integration_operator.errors import NotFoundError
 from integration_operator.kube import Kube, path_to
 from integration_operator.names import CREDENTIAL, HASH, POOL_LABEL, SCALER, SECRETS, ObjectKey
-from integration_operator.observed import PoolObject, PoolSecret, covers, decode, fingerprint, pool_of
+from integration_operator.observed import ConnectionObject, PoolObject, PoolSecret, covers, decode, fingerprint, pool_of
 from integration_operator.settings import OperatorSettings
 from integration_operator.world import World
 from store.database import Database
@@ -45,7 +46,8 @@ class PoolKeeper:
         self._term = term
         self._rows: dict[str, Pool] = {}
         self._making = asyncio.Lock()
-        self._budgets: set[ObjectKey] = set()
+        self._companions: dict[Companion, dict[ObjectKey, str]] = {}
+        self.keda = False
         self.digests: dict[ObjectKey, dict[ObjectKey, str]] = {}
 
     async def begin(self, database: Database) -> None:
@@ -57,11 +59,11 @@ class PoolKeeper:
         """The pools that the database knows, by name."""
         return self._rows
 
-    def note_budgets(self, budgets: set[ObjectKey]) -> set[ObjectKey]:
-        """Take in which disruption budgets exist; return the pools that lack theirs."""
-        lacking = self._budgets - budgets
-        self._budgets = budgets
-        return lacking
+    def note_companions(self, companion: Companion, found: dict[ObjectKey, str]) -> set[ObjectKey]:
+        """Take in which companions of a kind exist, with their digests; return the pools whose is gone or changed."""
+        known = self._companions.get(companion, {})
+        self._companions[companion] = found
+        return {pool for pool, digest in known.items() if found.get(pool) != digest}
 
     async def row(self, pool: ObjectKey) -> Pool:
         """Return the pool's row, made if need be."""
@@ -97,15 +99,28 @@ class PoolKeeper:
         observed = self._world.pools.get(pool)
         applied = await self._apply_deployment(pool, observed)
         await self._keep_password(pool, row, applied.uid)
-        if pool not in self._budgets:
-            await self._kube.apply(
-                _path("policy/v1", "poddisruptionbudgets", pool), disruption_budget(pool, applied.uid)
-            )
-            self._budgets.add(pool)
-        least, _ = replica_bounds(members)
-        if applied.replicas < least and applied.replicas_are_ours:
-            await self.scale(pool, least)
+        await self._keep_replicas(pool, members, applied)
+        await self._keep_companions(pool, row, members, applied.uid)
         return _UNAVAILABLE_GRACE_SECONDS if applied.unavailable_since else None
+
+    async def _keep_replicas(self, pool: ObjectKey, members: Sequence[ConnectionObject], applied: PoolObject) -> None:
+        """Keep the least number of workers; where KEDA scales, only hand the number over, so that no apply sets it."""
+        if not applied.replicas_are_ours:
+            return
+        least = 0 if self.keda else replica_bounds(members)[0]
+        if applied.replicas < least or (self.keda and not applied.scaled_by_us):
+            await self.scale(pool, max(applied.replicas, least))
+
+    async def _keep_companions(
+        self, pool: ObjectKey, row: Pool, members: Sequence[ConnectionObject], owner: str
+    ) -> None:
+        wanted = companions_of(pool, members, self._settings, role=row.role, owner=owner, keda=self.keda)
+        for companion, body in wanted.items():
+            digest = body["metadata"]["annotations"][HASH]
+            known = self._companions.setdefault(companion, {})
+            if known.get(pool) != digest:
+                await self._kube.apply(_path(companion.api_version, companion.plural, pool), body)
+                known[pool] = digest
 
     async def scale(self, pool: ObjectKey, replicas: int) -> None:
         """Set the number of a pool's workers."""
@@ -171,7 +186,7 @@ class PoolKeeper:
         else:
             body = await self._kube.get(_path("v1", "secrets", pool))
             credential = body["metadata"]["annotations"][CREDENTIAL]
-            password = unquote(urlsplit(decode(body["data"]["url"]).decode()).password or "")
+            password = password_in(decode(body["data"]["url"]).decode())
         verifier = scram_verifier(password)
         await self._database.once(
             lambda database: set_credential(database, row.name, credential, verifier, term=self._term)
@@ -192,7 +207,8 @@ class PoolKeeper:
         if observed is not None:
             await self._kube.delete(_path("apps/v1", "deployments", pool), uid=observed.uid)
         self.digests.pop(pool, None)
-        self._budgets.discard(pool)
+        for known in self._companions.values():
+            known.pop(pool, None)
 
 
 def _replicas_to_apply(observed: PoolObject | None) -> int | None:

@@ -1,12 +1,20 @@
 """Settings of the operator, read once from the environment (`INTEGRATIONS_…`) and handed down."""
 
 from datetime import timedelta
+from enum import StrEnum
 from ipaddress import IPv4Network, IPv6Network
 from socket import gethostname
 
 from pydantic import Field
 
 from programs.settings import ProgramSettings
+
+
+class Scaling(StrEnum):
+    """Who decides how many workers a pool has."""
+
+    OPERATOR = "Operator"
+    KEDA = "KEDA"
 
 
 class OperatorSettings(ProgramSettings):
@@ -31,6 +39,10 @@ class OperatorSettings(ProgramSettings):
     lease_namespace: str = Field(default="default", description="Namespace of the Lease that the leader holds.")
     lease_name: str = Field(default="integration-operator", description="Name of the Lease that the leader holds.")
     identity: str = Field(default_factory=gethostname, description="Name of this replica; a pod's name.")
+    scaling: Scaling = Field(
+        default=Scaling.OPERATOR,
+        description="Who sizes pools: Operator, or KEDA through a ScaledObject for each, if KEDA is installed.",
+    )
     quiet: timedelta = Field(
         default=timedelta(seconds=60),
         ge=timedelta(seconds=1),

@@ -41,7 +41,7 @@ class House:
 
     def look_after_all_namespaces(self) -> None:
         """Let the replicas that are started from now on have, and use, the rights of a whole cluster's operator."""
-        install_rights(self.cluster, Helm(self.folder), self.namespace, namespaces=[])
+        install_rights(self.cluster, Helm(self.folder), self.namespace, {"operator": {"namespaces": []}})
         self.environment["INTEGRATIONS_NAMESPACES"] = "[]"
 
     def apply(self, *documents: dict[str, Any]) -> str:
@@ -130,7 +130,7 @@ def house(
     service_account_kubeconfig: Callable[..., Path],
 ) -> Iterator[House]:
     """Prepare all that an operator of one namespace needs; whatever the test starts, ends with it."""
-    account = install_rights(cluster, Helm(tmp_path), namespace, namespaces=[namespace])
+    account = install_rights(cluster, Helm(tmp_path), namespace, {"operator": {"namespaces": [namespace]}})
     environment = {
         "KUBECONFIG": str(service_account_kubeconfig(namespace, account)),
         "INTEGRATIONS_DATABASE_URL": layer.dsn("operator"),

@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import httpx
 import yaml
@@ -103,10 +103,9 @@ class OperatorProcess:
         return found
 
 
-def install_rights(cluster: ControlPlane, helm: Helm, namespace: str, *, namespaces: list[str]) -> str:
-    """Install what the chart gives the operator, and nothing else; return the ServiceAccount's name."""
+def install_rights(cluster: ControlPlane, helm: Helm, namespace: str, values: dict[str, Any]) -> str:
+    """Install what the chart gives the operator with these values, and nothing else; return its ServiceAccount."""
     command = ("template", "layer", str(CHART), "--namespace", namespace, "--show-only=templates/operator-rbac.yaml")
-    values = {"operator": {"namespaces": namespaces}}
     documents = [each for each in yaml.safe_load_all(helm(*command, values=values)) if each]
     cluster.kubectl("apply", "--server-side", "--filename=-", stdin=yaml.safe_dump_all(documents))
     (account,) = (document["metadata"]["name"] for document in documents if document["kind"] == "ServiceAccount")

@@ -355,9 +355,7 @@ def test_idle_pools_cost_nothing(layer: "Layer", mode: str) -> None:
             query = "explain (analyze, format json, timing off, summary off) execute explained(10000, 5.0)"
             ((found,),) = operator.execute(query.encode()).fetchall()
         plan = list(_nodes(found[0]["Plan"]))
-        assert "Function Scan" not in {
-            node["Node Type"] for node in plan
-        }  # it is planned like ours
+        assert "Function Scan" not in {node["Node Type"] for node in plan}  # it is planned like ours
         assert len([node for node in plan if node.get("Relation Name") and "Seq Scan" in node["Node Type"]]) == 0
         touched.append(
             sum(

@@ -17,7 +17,6 @@ from integration_operator.children import (
     database_secret,
     database_url,
     deployment,
-    disruption_budget,
     replica_bounds,
     scaled,
 )
@@ -174,12 +173,11 @@ def test_no_manifest_but_the_pool_s_secret_holds_a_password(make_body: Make) -> 
     secret = database_secret(POOL, "uid", url, "credential", NOW)
     others = [
         deployment(POOL, members, settings, secrets="x", replicas=1),
-        disruption_budget(POOL, "uid"),
         scaled(POOL, 1),
         secret | {"stringData": {}},
     ]
 
-    assert secret["stringData"] == {"url": url}
+    assert secret["stringData"] == {"url": url, "password": "pools-own"}
     assert "pools-own" in url
     assert "-own" not in json.dumps(others)
 
@@ -244,12 +242,10 @@ def test_what_a_worker_is_told_is_what_its_settings_understand(
 
 def test_a_pool_s_objects_find_one_another(workers: Json) -> None:
     labels = workers["spec"]["template"]["metadata"]["labels"]
-    budget = disruption_budget(POOL, "uid")
-    secret = database_secret(POOL, "uid", "url", "credential", NOW)
+    secret = database_secret(POOL, "uid", "postgresql://r:p@h/d", "credential", NOW)
 
     assert workers["spec"]["selector"]["matchLabels"].items() <= labels.items()
-    assert budget["spec"]["selector"]["matchLabels"].items() <= labels.items()
     assert {"name": "database", "secret": {"secretName": secret["metadata"]["name"], "defaultMode": 0o440}} in pod(
         workers
     )["volumes"]
-    assert [each["metadata"]["ownerReferences"][0]["uid"] for each in (budget, secret)] == ["uid", "uid"]
+    assert secret["metadata"]["ownerReferences"][0]["uid"] == "uid"
