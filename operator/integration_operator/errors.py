@@ -45,5 +45,10 @@ class OverloadedError(KubernetesError):
         self.retry_after_seconds = retry_after_seconds
 
 
+def asked_delay(error: Exception) -> float | None:
+    """Return for how many seconds the API server asked not to be asked again."""
+    return error.retry_after_seconds if isinstance(error, OverloadedError) else None
+
+
 class ApiServerUnreachableError(OperatorError):
     """No answer came from the API server."""

@@ -7,7 +7,7 @@ turning 5,000 objects into them and back costs more than everything else the ope
 import asyncio
 import json
 import os
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Final
 from urllib.parse import quote, urlencode
@@ -103,14 +103,21 @@ class Kube:
 
     async def list(self, path: str, *, labels: str = "", metadata_only: bool = False) -> AsyncIterator[Json]:
         """Read all objects of a collection, page by page."""
-        parameters = {"limit": str(_PAGE)}
+        async for page in self.pages(path, labels=labels, metadata_only=metadata_only):
+            for item in page:
+                yield item
+
+    async def pages(
+        self, path: str, *, labels: str = "", metadata_only: bool = False, size: int = _PAGE
+    ) -> AsyncIterator[Sequence[Json]]:
+        """Read a collection page by page, each of at most `size` objects."""
+        parameters = {"limit": str(size)}
         if labels:
             parameters["labelSelector"] = labels
         while True:
             accept = METADATA_ONLY if metadata_only else None
             page = await self._request("GET", path, parameters=parameters, accept=accept)
-            for item in page.get("items") or ():
-                yield item
+            yield page.get("items") or []
             following = page.get("metadata", {}).get("continue")
             if not following:
                 return

@@ -1,16 +1,20 @@
 """Kubernetes Events about connections, on transitions only: `kubectl describe` shows them with the object.
 
 A transition is read off the status before and after, and the status is kept by the API server; so a restarted
-operator posts nothing twice.
+operator posts nothing twice. An Event that cannot be posted is lost: the status says the same.
 """
 
+import logging
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from uuid import uuid4
 
+from integration_operator.errors import OperatorError
 from integration_operator.kube import Json, Kube, path_to
 from integration_operator.names import API_VERSION, KIND, OPERATOR
 from integration_operator.observed import ConnectionObject
+
+log = logging.getLogger(__name__)
 
 _API = "events.k8s.io/v1"
 _LONGEST_NOTE_BYTES = 1024
@@ -23,7 +27,7 @@ async def post_transitions(kube: Kube, connection: ConnectionObject, status: Jso
 
 
 async def post(kube: Kube, connection: ConnectionObject, type_: str, reason: str, note: str, instance: str) -> None:
-    """Post one Event."""
+    """Post one Event, if that can be done now; a namespace on its way out takes none."""
     namespace = connection.key.namespace
     body = {
         "apiVersion": _API,
@@ -44,7 +48,10 @@ async def post(kube: Kube, connection: ConnectionObject, type_: str, reason: str
             "uid": str(connection.uid),
         },
     }
-    await kube.create(path_to(_API, "events", namespace), body)
+    try:
+        await kube.create(path_to(_API, "events", namespace), body)
+    except OperatorError as error:
+        log.info("cannot post an event", extra={"connection": str(connection.key), "reason": str(error)})
 
 
 def transitions(former: Json, status: Json) -> Iterator[tuple[str, str, str]]:
@@ -52,7 +59,9 @@ def transitions(former: Json, status: Json) -> Iterator[tuple[str, str, str]]:
     was, now = _conditions(former), _conditions(status)
     ready = now["Ready"]
     before = was.get("Ready")
-    if before is None or (before.get("status"), before.get("reason")) != (ready["status"], ready["reason"]):
+    is_other = before is None or (before.get("status"), before.get("reason")) != (ready["status"], ready["reason"])
+    # That a new connection works at once is what everybody expects; of thousands, nobody wants to read it.
+    if is_other and not (before is None and ready["status"] == "True"):
         expected = ready["status"] == "True" or ready["reason"] in ("Draining", "Publishing")
         yield "Normal" if expected else "Warning", ready["reason"], ready["message"]
     if "Quarantined" in was and "Quarantined" not in now:

@@ -14,7 +14,7 @@ from typing import Final
 from prometheus_client import CollectorRegistry
 
 from integration_operator.election import Elector
-from integration_operator.errors import NotFoundError, OperatorError
+from integration_operator.errors import NotFoundError, OperatorError, asked_delay
 from integration_operator.kube import Json, Kube, load_configuration
 from integration_operator.leader import Leader
 from integration_operator.metrics import OperatorMetrics
@@ -47,7 +47,7 @@ class Operator:
         self._metrics = OperatorMetrics(self._registry)
         self._digest_key = _digest_key(settings)
         self._world = World(self._digest_key, sees_namespaces=not settings.namespaces)
-        self._queue: WorkQueue[Key] = WorkQueue(Random(), SupersededError)  # noqa: S311 -- jitter
+        self._queue: WorkQueue[Key] = WorkQueue(Random(), SupersededError, asked_delay)  # noqa: S311 -- jitter
         self._leading = False
         self._watching = False
         self._started = time.monotonic()

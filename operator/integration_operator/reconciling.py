@@ -20,7 +20,7 @@ from contracts.ids import ConnectionUid
 from integration_operator.conclusion import Facts, conclude, status_patch
 from integration_operator.credentials import UNWATCHED_SECONDS, CredentialReview
 from integration_operator.databases import Databases
-from integration_operator.errors import ConflictError, ForbiddenError, KubernetesError, NotFoundError, OperatorError
+from integration_operator.errors import ConflictError, ForbiddenError, NotFoundError, OperatorError
 from integration_operator.kube import Json, Kube, path_to
 from integration_operator.metrics import OperatorMetrics
 from integration_operator.names import API_VERSION, DRAIN_FINALIZER, PLURAL, ObjectKey
@@ -229,10 +229,7 @@ class Reconciler:
         except NotFoundError:
             return  # deleted meanwhile; the watch will tell
         self._queue.add_all(self._world.see_connection(body))
-        try:
-            await post_transitions(self._kube, connection, status, self._term.holder)
-        except KubernetesError as error:
-            log.warning("cannot post an event", extra={"connection": str(connection.key), "reason": str(error)})
+        await post_transitions(self._kube, connection, status, self._term.holder)
 
     def _count(self, facts: Facts, status: Json) -> None:
         connection = facts.connection
@@ -281,7 +278,7 @@ class Reconciler:
             kept = 0  # the object must not hang on a database that is away; the resync of a later day ends its rows
         if kept:
             note = f"{kept} undelivered job(s) became dead letters when the time to drain was over"
-            await self._post(connection, "Warning", "DrainEnded", note)
+            await post(self._kube, connection, "Warning", "DrainEnded", note, self._term.holder)
         await self._set_finalizer(connection, wanted=False)
 
     async def _is_drained(self, connection: ConnectionObject) -> bool:
@@ -311,12 +308,6 @@ class Reconciler:
             lambda database: remove(database, [uid], keep=keep, reason=reason, term=self._term)
         )
         return ended.get(uid, 0)
-
-    async def _post(self, connection: ConnectionObject, type_: str, reason: str, note: str) -> None:
-        try:
-            await post(self._kube, connection, type_, reason, note, self._term.holder)
-        except (ForbiddenError, NotFoundError) as error:  # a namespace on its way out takes no Events
-            log.info("cannot post an event", extra={"connection": str(connection.key), "reason": str(error)})
 
     # Pools -----------------------------------------------------------------------------------------------------------
 

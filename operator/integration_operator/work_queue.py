@@ -1,8 +1,8 @@
 """What is to be reconciled next: each key once, new and changed objects before those that are only looked at again.
 
 A key that is added while it is being worked on is worked on once more afterwards, so no change is missed. A key that
-fails comes back after a delay that doubles, with jitter. A key that comes back far too often is slowed down, never
-dropped: its last change is always reconciled.
+fails comes back after a delay that doubles, with jitter, and no sooner than whoever refused it asked for. A key that
+comes back far too often is slowed down, never dropped: its last change is always reconciled.
 """
 
 import asyncio
@@ -34,9 +34,15 @@ class Lane(IntEnum):
 class WorkQueue(Generic[K]):
     """A de-duplicating queue with two lanes."""
 
-    def __init__(self, random: Random, fatal: type[Exception] | tuple[()] = ()) -> None:
+    def __init__(
+        self,
+        random: Random,
+        fatal: type[Exception] | tuple[()] = (),
+        asked: Callable[[Exception], float | None] = lambda _: None,
+    ) -> None:
         self._random = random
         self._fatal = fatal
+        self._asked = asked
         self._waiting: tuple[dict[K, None], dict[K, None]] = ({}, {})
         self._delayed: dict[K, asyncio.TimerHandle] = {}
         self._working: set[K] = set()
@@ -104,10 +110,8 @@ class WorkQueue(Generic[K]):
                 await handle(key)
             except self._fatal:
                 raise
-            except Exception:  # noqa: BLE001 -- `handle` has told of it; whatever it was, the key comes back
-                failures = self._failures[key] = self._failures.get(key, 0) + 1
-                longest = min(_FIRST_DELAY_SECONDS * 2 ** min(failures, 20), _LONGEST_DELAY_SECONDS)
-                self.add_after(key, self._random.uniform(longest / 2, longest))
+            except Exception as error:  # noqa: BLE001 -- `handle` has told of it; whatever it was, the key comes back
+                self.add_after(key, self._delay(key, error))
             else:
                 self._failures.pop(key, None)
             finally:
@@ -115,6 +119,12 @@ class WorkQueue(Generic[K]):
                 lane = self._again.pop(key, None)
                 if lane is not None:
                     self.add(key, lane)
+
+    def _delay(self, key: K, error: Exception) -> float:
+        failures = self._failures[key] = self._failures.get(key, 0) + 1
+        longest = min(_FIRST_DELAY_SECONDS * 2 ** min(failures, 20), _LONGEST_DELAY_SECONDS)
+        asked = min(self._asked(error) or 0.0, _LONGEST_DELAY_SECONDS)
+        return max(self._random.uniform(longest / 2, longest), asked * self._random.uniform(1, 1.5))
 
     async def _next(self) -> K:
         while True:

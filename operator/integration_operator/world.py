@@ -5,7 +5,7 @@ for instance, that a Secret concerns the connections that refer to it. A resync 
 """
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 from enum import StrEnum
 from typing import Final, NamedTuple
@@ -99,6 +99,11 @@ class World:
         """Whether a namespace is being deleted."""
         found = self.namespaces.get(namespace)
         return found is not None and found.terminating
+
+    def users(self, secrets: Iterable[ObjectKey]) -> list[ConnectionObject]:
+        """Return the connections that refer to any of these Secrets."""
+        found = {user for secret in secrets for user in self._users.get(secret, ())}
+        return [self.connections[key] for key in sorted(found)]
 
     # Observations ----------------------------------------------------------------------------------------------------
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from integration_operator.conclusion import Credentials, Facts, conclude
+from integration_operator.errors import ForbiddenError
 from integration_operator.names import ObjectKey
 from integration_operator.observed import ConnectionObject, connection_of
 from integration_operator.posting import post, post_transitions, transitions
@@ -43,8 +44,13 @@ def told(former: Json, latter: Json) -> list[tuple[str, str]]:
     return [(type_, reason) for type_, reason, _ in transitions(former, latter)]
 
 
-def test_the_first_status_is_told(connection: ConnectionObject) -> None:
-    assert told({"observedGeneration": -1}, status(connection)) == [("Normal", "Ready")]
+def test_of_first_statuses_only_the_bad_ones_are_told(connection: ConnectionObject) -> None:
+    new = {"observedGeneration": -1}
+    missing = status(connection, credentials=Credentials("", missing=("Secret s",)))
+
+    assert told(new, status(connection)) == []
+    assert told(new, missing) == [("Warning", "CredentialsMissing")]
+    assert told(missing, status(connection)) == [("Normal", "Ready")]
 
 
 def test_a_restart_tells_nothing_again(connection: ConnectionObject) -> None:
@@ -88,12 +94,25 @@ def test_a_rotation_is_told_once_and_a_loss_is_no_rotation(connection: Connectio
 
 def test_each_transition_is_posted_about_the_very_object(connection: ConnectionObject) -> None:
     kube = FakeKube()
-    asyncio.run(post_transitions(kube, connection, status(connection), "operator-0"))  # type: ignore[arg-type]
+    quarantined = status(connection, quarantine=(NOW, "410 Gone"))
+    asyncio.run(post_transitions(kube, connection, quarantined, "operator-0"))  # type: ignore[arg-type]
     ((path, event),) = kube.created
 
     assert path == "/apis/events.k8s.io/v1/namespaces/team/events"
     assert event["regarding"]["uid"] == str(connection.uid)
-    assert (event["type"], event["reason"]) == ("Normal", "Ready")
+    assert (event["type"], event["reason"]) == ("Warning", "Quarantined")
+
+
+def test_an_event_that_cannot_be_posted_stops_nobody(connection: ConnectionObject) -> None:
+    class Refusing(FakeKube):
+        async def create(self, path: str, body: Json) -> Json:
+            await super().create(path, body)
+            raise ForbiddenError("the namespace is being terminated")
+
+    kube = Refusing()
+    asyncio.run(post(kube, connection, "Normal", "Ready", "note", "operator-0"))  # type: ignore[arg-type]
+
+    assert len(kube.created) == 1
 
 
 def test_long_names_and_notes_are_cut_to_what_the_api_server_takes(connection: ConnectionObject) -> None:

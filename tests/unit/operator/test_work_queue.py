@@ -146,6 +146,27 @@ def test_a_failing_key_comes_back_ever_later_up_to_a_bound(run_fast: RunFast) ->
     assert min(delays[12:]) >= 150.0
 
 
+def test_a_key_comes_back_no_sooner_than_asked_for_and_none_is_lost_to_what_nobody_would_wait_for(
+    run_fast: RunFast,
+) -> None:
+    times: dict[str, list[float]] = {"soon": [], "never": []}
+
+    async def handle(key: str) -> None:
+        times[key].append(asyncio.get_running_loop().time())
+        raise TimeoutError(key)
+
+    async def run() -> None:
+        queue = WorkQueue[str](Random(1), asked=lambda error: {"soon": 20.0, "never": 1e9}[str(error)])
+        queue.add_all(times)
+        await work_for(queue, handle, 1_000)
+
+    run_fast(run)
+    first_delays = {key: found[1] - found[0] for key, found in times.items()}
+
+    assert 20.0 <= first_delays["soon"] <= 30.0
+    assert 300.0 <= first_delays["never"] <= 450.0
+
+
 def test_a_success_ends_the_delays(run_fast: RunFast) -> None:
     times: list[float] = []
 
