@@ -33,7 +33,7 @@ BLIND_SECONDS: Final = 120.0
 """After so long without any news the watches count as broken: the leader's Lease changes every two seconds.
 
 An operator that looks after some namespaces only has no right to watch the Lease, so its silence proves nothing; there
-the resync alone finds what the watches do not tell."""
+the resync alone finds what the watches do not tell, and has them begin again."""
 
 _WAIT_FOR_CRD_SECONDS: Final = 2.0
 
@@ -65,9 +65,10 @@ class Operator:
         try:
             await self._wait_for_definition(kube, stop)
             self._watching = not stop.is_set()
-            watching = asyncio.create_task(Watches(settings, configuration, self._see).run())
+            watches = Watches(settings, configuration, self._see)
+            watching = asyncio.create_task(watches.run())
             elector = Elector(kube, ObjectKey(settings.lease_namespace, settings.lease_name), settings.identity)
-            await elector.run(lambda term: self._lead(kube, term), stop)
+            await elector.run(lambda term: self._lead(kube, watches, term), stop)
             watching.cancel()
             await asyncio.gather(watching, return_exceptions=True)
         finally:
@@ -75,8 +76,8 @@ class Operator:
             if server is not None:
                 server.close()
 
-    async def _lead(self, kube: Kube, term: Term) -> None:
-        leader = Leader(kube, self._world, self._queue, self._settings, self._metrics, self._digest_key, term)
+    async def _lead(self, kube: Kube, watches: Watches, term: Term) -> None:
+        leader = Leader(kube, watches, self._world, self._queue, self._settings, self._metrics, self._digest_key, term)
         self._leading = True
         try:
             await leader.lead()

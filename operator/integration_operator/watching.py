@@ -2,7 +2,7 @@
 
 kopf lists and watches, reconnects, and survives 410 Gone, stalled streams and an API server that is away. None of its
 change handlers, timers, daemons, indexes or annotations is used; it never writes. What it cannot tell (deletions in a
-gap between two watches) the resync finds.
+gap between two watches) the resync finds; and where the resync finds what a watch should have told, all begin again.
 
 A thread, because kopf takes over the signals of the main one, and because a busy operator must still read its watches.
 """
@@ -10,6 +10,7 @@ A thread, because kopf takes over the signals of the main one, and because a bus
 import asyncio
 import logging
 import threading
+import time
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -37,6 +38,16 @@ class Watches:
         self._settings = settings
         self._configuration = configuration
         self._tell = tell
+        self._told_at: dict[str, float] = {}
+        self._run_stop = threading.Event()
+
+    def last_told(self, plural: str) -> float:
+        """Return when the watch of a resource last told anything, by the monotonic clock; 0 if it never did."""
+        return self._told_at.get(plural, 0.0)
+
+    def begin_again(self) -> None:
+        """End all watches and list everything anew."""
+        self._run_stop.set()
 
     async def run(self) -> None:
         """Watch until cancelled; `tell` is called on this loop."""
@@ -48,6 +59,7 @@ class Watches:
         ended = asyncio.Event()
 
         def tell(resource: str, body: Json, *, deleted: bool) -> None:
+            self._told_at[resource] = time.monotonic()
             loop.call_soon_threadsafe(self._tell, resource, body, deleted)
 
         def watch() -> None:
@@ -61,10 +73,14 @@ class Watches:
             await ended.wait()
         finally:
             stop.set()
+            self.begin_again()
             await ended.wait()
 
     async def _watch(self, tell: Callable[..., None], stop: threading.Event) -> None:
         while not stop.is_set():
+            self._run_stop.clear()
+            if stop.is_set():
+                return  # it was told between the two lines above
             try:
                 await kopf.operator(
                     registry=self._registry(tell),
@@ -72,7 +88,7 @@ class Watches:
                     standalone=True,
                     clusterwide=not self._settings.namespaces,
                     namespaces=self._settings.namespaces,
-                    stop_flag=stop,
+                    stop_flag=self._run_stop,
                 )
             except Exception as error:  # noqa: BLE001 -- whatever ended the watches, they are begun again
                 log.warning("the watches ended and begin again", extra={"reason": str(error)[:500]})

@@ -64,8 +64,7 @@ class FaultProxy:
         self._client_tls = ssl.create_default_context(cafile=str(cluster.authority.certificate))
         self._faults: list[_Fault] = []
         self._slow: list[_Slowness] = []
-        self._stalled: re.Pattern[str] | None = None
-        self._flows: asyncio.Event
+        self._under_way: dict[asyncio.Event, str] = {}
         self._listener: asyncio.Server | None = None
         self._connections: set[asyncio.Task[None]] = set()
         self._loop = asyncio.new_event_loop()
@@ -110,14 +109,18 @@ class FaultProxy:
         """Cut all connections; new ones are taken."""
         self._do(self._cut)
 
-    def stall(self, path: str = "") -> None:
-        """Let nothing more through of matching answers, begun or to come, while connections stay, until `heal`."""
+    def freeze(self, path: str = "") -> None:
+        """Let nothing more through of matching answers that have begun, while connections stay and new ones work.
 
-        async def stall() -> None:
-            self._stalled = re.compile(path)
-            self._flows.clear()
+        So it looks to a program when something between it and the API server forgets a connection.
+        """
 
-        self._do(stall)
+        async def freeze() -> None:
+            for flows, target in self._under_way.items():
+                if re.search(path, target):
+                    flows.clear()
+
+        self._do(freeze)
 
     def heal(self) -> None:
         """Be a good proxy again: no faults are left, and what was held up comes through."""
@@ -125,8 +128,8 @@ class FaultProxy:
         async def heal() -> None:
             self._faults.clear()
             self._slow.clear()
-            self._stalled = None
-            self._flows.set()
+            for flows in self._under_way:
+                flows.set()
             if self._listener is None:
                 await self._open()
 
@@ -139,8 +142,6 @@ class FaultProxy:
         return asyncio.run_coroutine_threadsafe(do(), self._loop).result(60)
 
     async def _open(self) -> None:
-        self._flows = asyncio.Event()
-        self._flows.set()
         self._listener = await asyncio.start_server(self._accept, "127.0.0.1", self.port, ssl=self._server_tls)
 
     async def _close(self) -> None:
@@ -200,6 +201,9 @@ class FaultProxy:
         await upstream.send(request, *([h11.Data(body)] if body else []), h11.EndOfMessage())
         leaving = asyncio.create_task(program.has_left.wait())
         coming = asyncio.create_task(upstream.next_event())
+        flows = asyncio.Event()
+        flows.set()
+        self._under_way[flows] = request.target.decode()
         try:
             while True:
                 await asyncio.wait({coming, leaving}, return_when=asyncio.FIRST_COMPLETED)
@@ -208,14 +212,19 @@ class FaultProxy:
                 event = coming.result()
                 if isinstance(event, h11.ConnectionClosed):
                     raise EOFError
-                while self._stalled is not None and self._stalled.search(request.target.decode()):
-                    await self._flows.wait()
+                if not flows.is_set():
+                    thawing = asyncio.create_task(flows.wait())
+                    await asyncio.wait({thawing, leaving}, return_when=asyncio.FIRST_COMPLETED)
+                    if not thawing.done():
+                        await _cancelled(thawing)
+                        raise EOFError
                 if not isinstance(event, h11.InformationalResponse):
                     await program.send(event)
                 if isinstance(event, h11.EndOfMessage):
                     return
                 coming = asyncio.create_task(upstream.next_event())
         finally:
+            del self._under_way[flows]
             await _cancelled(leaving, coming)
 
     async def _slow_down(self, method: str, target: str) -> None:

@@ -192,6 +192,24 @@ def test_what_was_deleted_while_no_watch_told_is_found_and_ended(house: House, b
     assert house.routes() == [("hook", True)]
 
 
+def test_watches_that_fell_silent_begin_again(house: House, behind_proxy: FaultProxy) -> None:
+    operator = house.start(resync="PT10S")
+    ready(house, operator)
+    begun = watches_begun(behind_proxy)
+    behind_proxy.freeze("integrationconnections[?].*watch=")
+    house.apply(house.connection(suspend=True))
+    eventually(lambda: house.reason() == "Suspended")
+    eventually(lambda: watches_begun(behind_proxy) > begun)
+
+    assert operator.says("a watch did not tell of changes; the watches begin again")
+    assert defects(house) == []
+
+
+def watches_begun(proxy: FaultProxy) -> int:
+    """Count the watches of connections so far."""
+    return sum("integrationconnections?" in target and "watch=" in target for _, target in proxy.seen)
+
+
 def test_a_deployment_and_secrets_deleted_while_no_watch_told_are_noticed(
     house: House, behind_proxy: FaultProxy
 ) -> None:
