@@ -1,7 +1,7 @@
 """`make bench`: run every benchmark, print a table, and write `benchmarks/results.json`.
 
-`BENCH_SCALE=0.05` makes everything smaller for a quick look; `ARGS="load"` runs one part. The part `operator` needs the
-programs of the test cluster.
+`BENCH_SCALE=0.05` makes everything smaller for a quick look; `ARGS="load"` runs one part. The parts `operator` and
+`rotation` need the programs of the test cluster.
 """
 
 import json
@@ -12,19 +12,26 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import claims, load, operator, queue
+from benchmarks import claims, load, operator, queue, rotation
 from benchmarks.bed import open_bed
 from benchmarks.result import Result
 from tests.cluster.program_files import ProgramMissingError, all_names, find
 
-PARTS = {"queue": queue.results, "claims": claims.results, "load": load.results, "operator": operator.results}
+PARTS = {
+    "queue": queue.results,
+    "claims": claims.results,
+    "load": load.results,
+    "operator": operator.results,
+    "rotation": rotation.results,
+}
+ON_A_CLUSTER = {"operator", "rotation"}
 RESULTS_FILE = Path(os.environ.get("BENCH_RESULTS", Path(__file__).with_name("results.json")))
 
 
 def main() -> None:
     """Run the parts named on the command line, or all."""
     names = sys.argv[1:] or list(PARTS)
-    if "operator" in names:
+    if ON_A_CLUSTER & set(names):
         _require_cluster_programs()
     scale = float(os.environ.get("BENCH_SCALE", "1"))
     found: list[Result] = []
@@ -45,7 +52,7 @@ def _require_cluster_programs() -> None:
         for name in all_names():
             find(name)
     except ProgramMissingError as error:
-        others = " ".join(part for part in PARTS if part != "operator")
+        others = " ".join(part for part in PARTS if part not in ON_A_CLUSTER)
         raise SystemExit(f'{error}; or measure the rest: make bench ARGS="{others}"') from error
 
 

@@ -90,7 +90,7 @@ class OperatorBed:
 
     def __init__(self, bed: Bed, cluster: ControlPlane, api: httpx.Client, size: int) -> None:
         self._bed = bed
-        self._cluster = cluster
+        self.cluster = cluster
         self._api = api
         self._folder = cluster.folder
         self.size = size
@@ -122,6 +122,7 @@ class OperatorBed:
             "INTEGRATIONS_LEASE_NAMESPACE": RELEASE_NAMESPACE,
             "INTEGRATIONS_WORKER_IMAGE": "localhost/integrations:bench",
             "INTEGRATIONS_WORKER_DATABASE": database,
+            "INTEGRATIONS_WORKER_EGRESS_ALLOW": '["127.0.0.0/8"]',
             "INTEGRATIONS_IDENTITY": name,
             "INTEGRATIONS_HEALTH_PORT": str(port),
         }
@@ -143,11 +144,11 @@ class OperatorBed:
 
     def mark(self) -> int:
         """Return a place in the audit log."""
-        return self._cluster.audit.mark()
+        return self.cluster.audit.mark()
 
     def requests(self, since: int) -> list[AuditRecord]:
         """Return what operators have asked of the API server, but for the Lease."""
-        records = self._cluster.audit.requests(user=re.escape(self._user), since=since)
+        records = self.cluster.audit.requests(user=re.escape(self._user), since=since)
         return [record for record in records if record.resource != "leases"]
 
     def writes(self, since: int) -> list[AuditRecord]:
@@ -166,6 +167,23 @@ class OperatorBed:
             if time.monotonic() > deadline:
                 raise RuntimeError(f"the operator does not come to rest: {found[:5]}")
 
+    def connect(self, name: str, url: str, signing: str) -> None:
+        """Create one connection to a receiver here, with a worker that is always there; wait until it is Ready."""
+        place = self.place(0)
+        path, body = _secret(name, place)
+        self._api.post(path, json=body | {"stringData": {"signing": signing}}).raise_for_status()
+        path, body = _connection(name, place)
+        body["spec"]["webhook"]["url"] = url
+        body["spec"]["workers"] = {"replicas": {"min": 1, "max": 1}}
+        self._api.post(path, json=body).raise_for_status()
+        until(lambda: self._all_ready(place.namespace), "the connection is Ready")
+
+    def change_secret(self, name: str, signing: str) -> None:
+        """Change a connection's credential."""
+        path = f"{_secret(name, self.place(0))[0]}/{name}"
+        headers = {"Content-Type": "application/merge-patch+json"}
+        self._api.patch(path, json={"stringData": {"signing": signing}}, headers=headers).raise_for_status()
+
     def publish_new(self, names: Sequence[str], every_seconds: float) -> list[float]:
         """Apply new connections at a fixed rate; return for each the seconds until the dispatcher could route by it."""
         return asyncio.run(self._publish_new(names, every_seconds))
@@ -174,15 +192,15 @@ class OperatorBed:
 
     def _install_definitions(self) -> None:
         files = [argument for file in sorted(CRDS.glob("*.yaml")) for argument in ("--filename", str(file))]
-        names = self._cluster.kubectl("apply", "--server-side", "--output=name", *files).split()
-        self._cluster.kubectl("wait", "--for=condition=Established", "--timeout=60s", *names)
+        names = self.cluster.kubectl("apply", "--server-side", "--output=name", *files).split()
+        self.cluster.kubectl("wait", "--for=condition=Established", "--timeout=60s", *names)
 
     def _install_rights(self) -> str:
         self._create_namespace(RELEASE_NAMESPACE, {})
         for number, namespace in enumerate(self._namespaces):
             tenants = range(number, self.tenants, len(self._namespaces))
             self._create_namespace(namespace, {f"tenant.integrations.queast.io/t{tenant}": "" for tenant in tenants})
-        return install_rights(self._cluster, Helm(self._folder), RELEASE_NAMESPACE, {"operator": {"namespaces": []}})
+        return install_rights(self.cluster, Helm(self._folder), RELEASE_NAMESPACE, {"operator": {"namespaces": []}})
 
     def _create_namespace(self, name: str, labels: dict[str, str]) -> None:
         body = {"metadata": {"name": name, "labels": labels}}
@@ -224,8 +242,8 @@ class OperatorBed:
         return [seen[name] - applied[name] for name in names]
 
     def _session(self) -> aiohttp.ClientSession:
-        connector = aiohttp.TCPConnector(ssl=self._cluster.admin_tls(), limit=_AT_ONCE)
-        return aiohttp.ClientSession(self._cluster.url, connector=connector)
+        connector = aiohttp.TCPConnector(ssl=self.cluster.admin_tls(), limit=_AT_ONCE)
+        return aiohttp.ClientSession(self.cluster.url, connector=connector)
 
     def _has_all_children(self) -> bool:
         """Count what the pools consist of, by asking for one object of each and how many more there are."""

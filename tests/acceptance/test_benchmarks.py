@@ -61,6 +61,15 @@ def test_an_operator_with_forty_connections_has_nothing_to_write_when_nothing_ch
     assert all(by_name[name] > 0 for name in OPERATOR_FIGURES if name.endswith("_s"))
 
 
+@pytest.mark.serial
+def test_a_rotation_under_load_costs_no_delivery(tmp_path: Path) -> None:
+    _require_cluster_programs()
+    by_name = {figure["name"]: figure["value"] for figure in _measured(tmp_path, "rotation")}
+
+    assert by_name["secret_rotation_undelivered"] == 0
+    assert by_name["secret_rotation_s"] > 0
+
+
 def _measured(folder: Path, *parts: str) -> list[dict[str, Any]]:
     """Run parts of the benchmarks, small, and read what they write down."""
     results = folder / "results.json"
