@@ -7,7 +7,9 @@ repository for ever, so whoever reads a spec applies them, and descriptions tell
 `python -m contracts.custom_resource` writes the files that are made from the models.
 """
 
+import hashlib
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -54,6 +56,18 @@ _COLUMNS: Final = (
 _SELECTABLE: Final = (".spec.tenant", ".spec.provider", ".spec.suspend", ".status.state")
 
 
+def schema_digest() -> str:
+    """Tell this schema from others: what a definition that was not upgraded lacks, the API server drops unsaid."""
+    parts = json.dumps([_structural(spec_schema()), _structural(status_schema())], sort_keys=True)
+    return hashlib.sha256(parts.encode()).hexdigest()[:12]
+
+
+def digest_of(description: str) -> str | None:
+    """Read the digest out of the description of a definition that somebody serves; None if there is none."""
+    found = re.search(r"\(schema ([0-9a-f]{12})\)$", description)
+    return found and found[1]
+
+
 def custom_resource_definition() -> dict[str, Any]:
     """Return the definition as Kubernetes reads it."""
     status = _structural(status_schema()) | {"default": {"observedGeneration": -1}}
@@ -83,7 +97,7 @@ def custom_resource_definition() -> dict[str, Any]:
                     "schema": {
                         "openAPIV3Schema": {
                             "description": "A link between a tenant and its account at a partner, to which events "
-                            "are delivered.",
+                            f"are delivered. (schema {schema_digest()})",
                             "type": "object",
                             "required": ["spec"],
                             "properties": {

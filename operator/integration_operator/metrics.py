@@ -42,6 +42,11 @@ class OperatorMetrics:
             "Changes that no watch told of, found by comparing with the API server.",
             registry=registry,
         )
+        self.definition_outdated = Gauge(
+            "integrations_operator_definition_outdated",
+            "Whether the definition of IntegrationConnections that is served is not that of this release.",
+            registry=registry,
+        )
         self.database_up = Gauge(
             "integrations_operator_database_up", "Whether the database answers.", registry=registry
         )

@@ -13,12 +13,13 @@ from typing import Final
 
 from prometheus_client import CollectorRegistry
 
+from integration_operator.definition import wait_until_served
 from integration_operator.election import Elector
-from integration_operator.errors import NotFoundError, OperatorError, asked_delay
+from integration_operator.errors import asked_delay
 from integration_operator.kube import Json, Kube, load_configuration
 from integration_operator.leader import Leader
 from integration_operator.metrics import OperatorMetrics
-from integration_operator.names import API_VERSION, PLURAL, ObjectKey
+from integration_operator.names import ObjectKey
 from integration_operator.settings import OperatorSettings
 from integration_operator.watching import Watches
 from integration_operator.work_queue import WorkQueue
@@ -34,8 +35,6 @@ BLIND_SECONDS: Final = 120.0
 
 An operator that looks after some namespaces only has no right to watch the Lease, so its silence proves nothing; there
 the resync alone finds what the watches do not tell, and has them begin again."""
-
-_WAIT_FOR_CRD_SECONDS: Final = 2.0
 
 
 class Operator:
@@ -63,7 +62,7 @@ class Operator:
         configuration = await load_configuration()
         kube = Kube(configuration, self._metrics)
         try:
-            await self._wait_for_definition(kube, stop)
+            await wait_until_served(kube, stop)
             self._watching = not stop.is_set()
             watches = Watches(settings, configuration, self._see)
             watching = asyncio.create_task(watches.run())
@@ -102,28 +101,6 @@ class Operator:
         for key in concerned:
             if self._leading:
                 self._queue.add(key)
-
-    async def _wait_for_definition(self, kube: Kube, stop: asyncio.Event) -> None:
-        """Wait until the API server serves our resource and lets us read it: kopf would not notice it later."""
-        told = False
-        while not stop.is_set():
-            try:
-                known = await kube.get(f"/apis/{API_VERSION}")
-                if any(resource["name"] == PLURAL for resource in known.get("resources") or ()):
-                    return
-                reason = "the definition is not established yet"
-            except NotFoundError:
-                reason = "the custom resource definition is not installed; apply crds/"
-            except OperatorError as error:
-                reason = str(error)
-            if not told:
-                log.warning("waiting for IntegrationConnections", extra={"reason": reason})
-                told = True
-            try:
-                async with asyncio.timeout(_WAIT_FOR_CRD_SECONDS):
-                    await stop.wait()
-            except TimeoutError:
-                pass
 
     def _not_ready(self) -> str | None:
         return None if self._watching else "waiting for the definition of IntegrationConnections"

@@ -17,6 +17,7 @@ from contracts.ids import ConnectionUid
 from integration_operator.companions import BUDGET, SCALED_OBJECT, TRIGGER_AUTHENTICATION, Companion
 from integration_operator.credentials import CredentialReview
 from integration_operator.databases import Databases
+from integration_operator.definition import is_ours
 from integration_operator.errors import NotFoundError, OperatorError
 from integration_operator.kube import Json, Kube, path_to
 from integration_operator.metrics import OperatorMetrics
@@ -91,6 +92,7 @@ class Resync:
             secrets = {key_of(i) async for i in self._listed("v1", "secrets", labels=f"{CREDENTIALS_LABEL}=true")}
             await self._catch_up(existing, secrets)
             await self._review_new()
+        await self._look_at_definition()
         await self._look_for_keda()
         for companion in (BUDGET, SCALED_OBJECT, TRIGGER_AUTHENTICATION) if self._pools.keda else (BUDGET,):
             for pool in self._pools.note_companions(companion, await self._digests(companion)):
@@ -110,6 +112,12 @@ class Resync:
         if self._watches.last_told(PLURAL) < asked_at:
             log.warning("a watch did not tell of changes; the watches begin again")
             self._watches.begin_again()
+
+    async def _look_at_definition(self) -> None:
+        ours = await is_ours(self._kube)
+        self._metrics.definition_outdated.set(not ours)
+        if not ours:
+            log.warning("the definition of IntegrationConnections is not that of this release; apply crds/ of it")
 
     async def _look_for_keda(self) -> None:
         """Hand the number of workers to KEDA if that is wanted and possible."""

@@ -303,6 +303,32 @@ def test_an_operator_forbidden_a_kind_at_its_start_sees_it_when_allowed(house: H
     assert house.is_ready()
 
 
+def test_a_definition_of_another_release_is_told_of(house: House, crds: list[str]) -> None:
+    definition = f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{crds[0]}"
+    place = "/spec/versions/0/schema/openAPIV3Schema/description"
+    headers = {"Content-Type": "application/json-patch+json"}
+    ours = house.api.get(definition).json()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["description"]
+
+    def describe(text: str) -> None:
+        patch = [{"op": "replace", "path": place, "value": text}]
+        house.api.patch(definition, json=patch, headers=headers).raise_for_status()
+        published = "/openapi/v3/apis/integrations.queast.io/v1alpha1"
+        eventually(lambda: text in house.api.get(published).text)
+
+    operator = house.start(resync="PT10S")
+    ready(house, operator)
+    warning = "the definition of IntegrationConnections is not that of this release; apply crds/ of it"
+    before = operator.says(warning)
+    try:
+        describe("An older one. (schema 0123456789ab)")
+        eventually(lambda: operator.says(warning))
+    finally:
+        describe(ours)
+
+    assert not before
+    assert house.is_ready()
+
+
 # The database ---------------------------------------------------------------------------------------------------------
 
 
