@@ -7,6 +7,7 @@ every other one is looked after all the same.
 import base64
 import hashlib
 import hmac
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -118,7 +119,7 @@ def connection_of(body: Json) -> ConnectionObject:
         finalizers=tuple(metadata.get("finalizers") or ()),
         reconcile_at=_request(annotations, RECONCILE_AT),
         release_at=_request(annotations, RELEASE_AT),
-        status=dict(body.get("status") or {}),
+        status=_compact(dict(body.get("status") or {})),
     )
 
 
@@ -210,6 +211,19 @@ def covers(observed: Any, wanted: Any) -> bool:
             )
         case _:
             return bool(observed == wanted)
+
+
+def _compact(value: Any) -> Any:
+    """Let the same texts be one object: statuses of thousands say much the same, and stay in memory."""
+    match value:
+        case str():
+            return sys.intern(value)
+        case dict():
+            return {sys.intern(name): _compact(each) for name, each in value.items()}
+        case list():
+            return [_compact(each) for each in value]
+        case _:
+            return value
 
 
 def _request(annotations: Mapping[str, str], name: str) -> str | None:

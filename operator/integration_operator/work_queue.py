@@ -7,7 +7,7 @@ comes back far too often is slowed down, never dropped: its last change is alway
 
 import asyncio
 import time
-from collections import deque
+from collections import Counter
 from collections.abc import Awaitable, Callable, Hashable, Iterable
 from enum import IntEnum
 from random import Random
@@ -48,8 +48,8 @@ class WorkQueue(Generic[K]):
         self._working: set[K] = set()
         self._again: dict[K, Lane] = {}
         self._failures: dict[K, int] = {}
-        self._runs: dict[K, deque[float]] = {}
-        self._swept_at = 0.0
+        self._runs: Counter[K] = Counter()
+        self._counting_since = 0.0
         self._wake = asyncio.Event()
 
     def add(self, key: K, lane: Lane = Lane.CHANGED) -> None:
@@ -141,15 +141,12 @@ class WorkQueue(Generic[K]):
     def _storms(self, key: K) -> bool:
         """Note a run; say whether the key has come so often that it must wait."""
         now = time.monotonic()
-        if now - self._swept_at > _STORM_WINDOW_SECONDS:  # keys that are gone for good must not stay in memory
-            self._swept_at = now
-            self._runs = {each: runs for each, runs in self._runs.items() if runs[-1] >= now - _STORM_WINDOW_SECONDS}
-        runs = self._runs.setdefault(key, deque())
-        while runs and runs[0] < now - _STORM_WINDOW_SECONDS:
-            runs.popleft()
-        if len(runs) >= _STORM_RUNS:
+        if now - self._counting_since > _STORM_WINDOW_SECONDS:
+            self._counting_since = now
+            self._runs.clear()
+        if self._runs[key] >= _STORM_RUNS:
             return True
-        runs.append(now)
+        self._runs[key] += 1
         return False
 
     def _due(self, key: K) -> None:
