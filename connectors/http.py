@@ -2,7 +2,7 @@
 
 What it promises:
 
-- A host's addresses are resolved, vetted (`connectors.egress`) and pinned: the client that sends can connect to the
+- A host's addresses are resolved, vetted (`connectors.names`) and pinned: the client that sends can connect to the
   vetted address only, whatever DNS says a moment later. One refused address refuses the name.
 - No redirect is followed, no proxy taken from the environment, no cookie kept, nothing decompressed.
 - Everything is bounded: connecting, the whole exchange, the body that is kept, the body that is read to the end to
@@ -16,15 +16,12 @@ requests in flight hold their client, and its sockets close after the last of th
 """
 
 import asyncio
-import socket
 import ssl
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from importlib.metadata import version
-from ipaddress import ip_address
 from time import monotonic
 from types import TracebackType
 from typing import Final, Self
@@ -37,10 +34,9 @@ from pyreqwest.response import Response
 
 from connectors.egress import EgressPolicy
 from connectors.errors import GuardedHttpError, MalformedRequestError, NoAnswerError, NotSentError
+from connectors.names import Names, Resolver
 
 Headers = Sequence[tuple[str, str]]
-Resolver = Callable[[str, int], Awaitable[Sequence[str]]]
-"""Finds the addresses of (host, port), best first, as text; raises OSError if there are none."""
 
 USER_AGENT: Final = f"queast-integration-layer/{version('queast-integration-layer')}"
 
@@ -56,10 +52,7 @@ HEADER_VALUE_LIMIT: Final = 4_096
 ADDRESS_LIMIT: Final = 4
 """Addresses of one host that are tried, after all of them were vetted."""
 
-RESOLUTION_TIMEOUT_SECONDS: Final = 5.0
 RESOLUTION_FAILURE_TTL_SECONDS: Final = 5.0
-RESOLUTION_THREADS: Final = 16
-"""Names that are resolved at once, so that a slow name server of one partner does not stop the names of others."""
 
 REASON_LIMIT: Final = 200
 
@@ -148,9 +141,7 @@ class GuardedHttp:
         destination_limit: int = 256,
         clock: Callable[[], float] = monotonic,
     ) -> None:
-        self._policy = policy
-        self._threads = ThreadPoolExecutor(RESOLUTION_THREADS, thread_name_prefix="resolver")
-        self._resolver = resolver or self._resolve_by_system
+        self._names = Names(policy, resolver)
         self._connect_timeout = connect_timeout
         self._resolution_ttl_seconds = resolution_ttl.total_seconds()
         self._idle_connections = idle_connections
@@ -173,7 +164,7 @@ class GuardedHttp:
         for destination in destinations:
             for client in destination.clients.values():
                 await client.close()
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._names.close()
 
     async def post(
         self, url: str, headers: Headers, body: bytes, time_limit: timedelta, ca: bytes | None = None
@@ -262,36 +253,12 @@ class GuardedHttp:
     async def _resolve(self, destination: _Destination, time_limit: timedelta) -> None:
         origin = destination.origin
         try:
-            addresses = await self._vetted_addresses(origin, time_limit)
+            addresses = await self._names.vetted(origin.host, origin.port, time_limit)
         except GuardedHttpError as error:
             destination.fail(error, self._clock() + RESOLUTION_FAILURE_TTL_SECONDS)
         else:
             ttl = float("inf") if origin.is_literal else self._resolution_ttl_seconds
             destination.settle(addresses, self._clock() + ttl)
-
-    async def _vetted_addresses(self, origin: _Origin, time_limit: timedelta) -> tuple[str, ...]:
-        if origin.is_literal:
-            texts: Sequence[str] = (origin.host.strip("[]"),)
-        else:
-            limit = min(time_limit.total_seconds(), RESOLUTION_TIMEOUT_SECONDS)
-            try:
-                async with asyncio.timeout(limit):
-                    texts = await self._resolver(origin.host, origin.port)
-            except TimeoutError:
-                raise NotSentError(f"the name {origin.host} was not resolved in time") from None
-            except (OSError, UnicodeError) as error:
-                raise NotSentError(f"the name {origin.host} was not resolved: {error}") from error
-        if not texts:
-            raise NotSentError(f"the name {origin.host} has no address")
-        addresses = [ip_address(text) for text in texts]
-        self._policy.vet(origin.host, addresses)
-        return tuple(dict.fromkeys(str(address) for address in addresses))
-
-    async def _resolve_by_system(self, host: str, port: int) -> Sequence[str]:
-        found = await asyncio.get_running_loop().run_in_executor(
-            self._threads, lambda: socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        )
-        return [str(address[0]) for *_, address in found]
 
     def _open_client(self, destination: _Destination, address: str) -> Client:
         """Build the client that can reach this origin at this address and nothing else."""
