@@ -82,6 +82,18 @@ class HttpAnswer:
         return None if value is None else value[:HEADER_VALUE_LIMIT]
 
 
+@dataclass(slots=True)
+class Timings:
+    """How long the parts of one request took, filled in while it goes on; None for what did not happen.
+
+    `answering_seconds` is until the head of the answer. Connecting and TLS are in it where no connection was open: the
+    HTTP library does not tell them apart.
+    """
+
+    resolving_seconds: float | None = None
+    answering_seconds: float | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class _Origin:
     """What a client is made for; `host` as the URL parser wrote it, an IPv6 literal in brackets."""
@@ -167,10 +179,16 @@ class GuardedHttp:
         self._names.close()
 
     async def post(
-        self, url: str, headers: Headers, body: bytes, time_limit: timedelta, ca: bytes | None = None
+        self,
+        url: str,
+        headers: Headers,
+        body: bytes,
+        time_limit: timedelta,
+        ca: bytes | None = None,
+        timings: Timings | None = None,
     ) -> HttpAnswer:
         """POST and keep an excerpt of the answer; see `request`."""
-        return await self.request("POST", url, headers, body, time_limit, ca)
+        return await self.request("POST", url, headers, body, time_limit, ca, timings=timings)
 
     async def request(
         self,
@@ -181,6 +199,7 @@ class GuardedHttp:
         time_limit: timedelta,
         ca: bytes | None = None,
         body_limit: int = EXCERPT_LIMIT,
+        timings: Timings | None = None,
     ) -> HttpAnswer:
         """Send one request and return its answer, whatever its status; raise a GuardedHttpError if there is none.
 
@@ -188,6 +207,7 @@ class GuardedHttp:
         addresses, the next one is tried if nothing was sent. `ca` is PEM, trusted beside the system's CAs. A
         time-out shorter than the client's connect time-out cannot tell connecting from waiting for the answer.
         """
+        timings = timings or Timings()
         target = _parse(url)
         key = (target.scheme, target.host_str or "", target.port_or_known_default or 0, ca)
         destination = self._destinations.get(key)
@@ -196,11 +216,14 @@ class GuardedHttp:
         else:
             started = self._clock()
             destination = await self._refresh(key, target.domain is None, time_limit)
-            time_limit -= timedelta(seconds=self._clock() - started)
+            took = self._clock() - started
+            time_limit -= timedelta(seconds=took)
+            if target.domain is not None:
+                timings.resolving_seconds = took
         if destination.failure is not None:
             kind, message = destination.failure
             raise kind(message)
-        return await self._send(destination, method, target, headers, body, time_limit, body_limit)
+        return await self._send(destination, method, target, headers, body, time_limit, body_limit, timings)
 
     async def _send(
         self,
@@ -211,6 +234,7 @@ class GuardedHttp:
         body: bytes | None,
         time_limit: timedelta,
         body_limit: int,
+        timings: Timings,
     ) -> HttpAnswer:
         deadline = self._clock() + time_limit.total_seconds()
         unsent: NotSentError | None = None
@@ -222,7 +246,7 @@ class GuardedHttp:
             client = destination.clients.get(address) or self._open_client(destination, address)
             request = _build(client, method, target, headers, body, time_limit)
             try:
-                answer = await _exchange(request, destination.origin.host, body_limit)
+                answer = await _exchange(request, destination.origin.host, body_limit, timings)
             except NotSentError as error:
                 unsent = error
             else:
@@ -316,9 +340,11 @@ def _build(
     raise MalformedRequestError("a header has a name or value that HTTP does not allow")
 
 
-async def _exchange(request: StreamRequest, host: str, body_limit: int) -> HttpAnswer:
+async def _exchange(request: StreamRequest, host: str, body_limit: int, timings: Timings) -> HttpAnswer:
+    started = monotonic()
     try:
         async with request as response:
+            timings.answering_seconds = monotonic() - started
             return await _read(response, body_limit)
     except PyreqwestError as error:
         failure = _translate(error, host)
