@@ -64,10 +64,7 @@ DEAD_OF_EVENT = statement(
     _DEAD_COLUMNS + " where d.event_id = $1::bigint order by d.job_id",
 )
 
-ATTEMPTS_OF_EVENT = statement(
-    "attempts_of_event",
-    "Every attempt of an event's jobs, in order. $1 event.",
-    """
+ATTEMPT_COLUMNS = """
     select a.at, a.job_id, a.tenant_id, coalesce(c.namespace, '?'), coalesce(c.name, '?'), coalesce(r.name, '?'),
            a.number, a.outcome, a.status_code, a.duration_ms, a.worker, coalesce(a.detail, ''),
            coalesce(w.name, '?'), a.resolving_ms, a.answering_ms, encode(a.body_digest, 'hex'), a.particulars
@@ -75,9 +72,12 @@ ATTEMPTS_OF_EVENT = statement(
     left join integration.connection c on c.id = a.connection_id
     left join integration.route r on r.id = a.route_id
     left join integration.worker w on w.session = a.worker
-    where a.event_id = $1::bigint
-    order by a.at, a.number
-    """,
+"""
+
+ATTEMPTS_OF_EVENT = statement(
+    "attempts_of_event",
+    "Every attempt of an event's jobs, in order. $1 event.",
+    ATTEMPT_COLUMNS + " where a.event_id = $1::bigint order by a.at, a.number",
 )
 
 READ_EVENT = statement(
