@@ -153,7 +153,7 @@ class GuardedHttp:
         destination_limit: int = 256,
         clock: Callable[[], float] = monotonic,
     ) -> None:
-        self._names = Names(policy, resolver)
+        self.names = Names(policy, resolver)
         self._connect_timeout = connect_timeout
         self._resolution_ttl_seconds = resolution_ttl.total_seconds()
         self._idle_connections = idle_connections
@@ -176,7 +176,7 @@ class GuardedHttp:
         for destination in destinations:
             for client in destination.clients.values():
                 await client.close()
-        self._names.close()
+        self.names.close()
 
     async def post(
         self,
@@ -208,7 +208,7 @@ class GuardedHttp:
         time-out shorter than the client's connect time-out cannot tell connecting from waiting for the answer.
         """
         timings = timings or Timings()
-        target = _parse(url)
+        target = parse_url(url)
         key = (target.scheme, target.host_str or "", target.port_or_known_default or 0, ca)
         destination = self._destinations.get(key)
         if destination is not None and destination.fresh_until > self._clock():
@@ -277,7 +277,7 @@ class GuardedHttp:
     async def _resolve(self, destination: _Destination, time_limit: timedelta) -> None:
         origin = destination.origin
         try:
-            addresses = await self._names.vetted(origin.host, origin.port, time_limit)
+            addresses = await self.names.vetted(origin.host, origin.port, time_limit)
         except GuardedHttpError as error:
             destination.fail(error, self._clock() + RESOLUTION_FAILURE_TTL_SECONDS)
         else:
@@ -316,7 +316,8 @@ class GuardedHttp:
         raise NotSentError(f"no HTTP client can be made to connect to {origin.host}: {reason}")
 
 
-def _parse(url: str) -> Url:
+def parse_url(url: str) -> Url:
+    """Read an address as the client will; raise MalformedRequestError, which says nothing of it."""
     try:
         target = Url(url)
     except ValueError:
