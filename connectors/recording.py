@@ -73,7 +73,7 @@ def full(
     response = [] if answer is None else _response_headers(answer)
     particulars = Particulars(
         method,
-        redacted_address(url),
+        redactor.clean(redacted_address(url)),
         {name: _value(name, value, redactor) for name, value in headers[:HEADER_LIMIT]},
         {name: redactor.clean(value, limit=VALUE_LIMIT) for name, value in response},
     )
@@ -85,9 +85,11 @@ def redacted_address(url: str) -> str:
     try:
         parts = urlsplit(url)
         port = f":{parts.port}" if parts.port else ""
-        host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
     except ValueError:
         return MASK
+    if parts.hostname is None:
+        return MASK
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
     rest = "/" if parts.path in {"", "/"} and not parts.query else f"/{MASK}"
     return f"{parts.scheme}://{host}{port}{rest}"
 

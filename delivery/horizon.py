@@ -23,9 +23,10 @@ class Horizon:
 
         What is older than the looks that are remembered is as old as the first of them, at least.
         """
-        if not self._numbers:
+        if not self._numbers or following < self._numbers[-1]:  # another server has taken over, a little behind
             self._began = now
-        if self._numbers and self._numbers[-1] >= following:
+            self._numbers, self._times = [following], [now]
+        elif following == self._numbers[-1]:
             self._times[-1] = now
         else:
             self._numbers.append(following)

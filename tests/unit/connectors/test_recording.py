@@ -28,6 +28,7 @@ def particulars(*headers: tuple[str, str], url: str = "https://partner.example/"
         ("https://me:hunter2@partner.example/", "https://partner.example/"),
         ("http://[2001:db8::1]:8080/hook", f"http://[2001:db8::1]:8080/{MASK}"),
         ("https://[broken", MASK),
+        ("mailto:hunter2", MASK),
     ],
 )
 def test_an_address_is_written_without_path_query_and_user(url: str, written: str) -> None:
@@ -53,6 +54,10 @@ def test_headers_keep_their_names_and_only_those_listed_their_values() -> None:
 @pytest.mark.parametrize("name", sorted(SAFE_REQUEST_HEADERS))
 def test_a_secret_in_a_listed_header_is_masked_all_the_same(name: str) -> None:
     assert particulars((name, f"a {SECRET} z")).request_headers == {name: f"a {MASK} z"}
+
+
+def test_a_secret_in_a_host_name_is_masked() -> None:
+    assert particulars(url=f"https://{SECRET}.partner.example/").address == f"https://{MASK}.partner.example/"
 
 
 def test_what_is_kept_is_bounded() -> None:

@@ -39,6 +39,15 @@ def test_a_transaction_that_was_there_first_ages_though_nothing_else_happens() -
     assert [horizon.age(now, 100, 7) for now in (0.0, 15.0, 400.0)] == [0, 15, 400]
 
 
+def test_a_server_that_took_over_with_lower_numbers_begins_anew() -> None:
+    horizon = Horizon()
+    before = [horizon.age(0.0, 100, 100), horizon.age(60.0, 200, 100)]
+    after = [horizon.age(75.0, 150, 150), horizon.age(90.0, 160, 150), horizon.age(105.0, 170, 120)]
+
+    assert before == [0, 60]
+    assert after == [0, 15, 30]
+
+
 def test_the_looks_that_are_remembered_are_bounded() -> None:
     horizon = Horizon()
     ages = [horizon.age(float(now), now, 0) for now in range(1, 2 * LOOKS)]
