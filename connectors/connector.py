@@ -66,6 +66,22 @@ class ChecksCredentials(Protocol):
         """Read every credential; raise CredentialMissingError or UnusableCredentialError."""
 
 
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Where deliveries go; `ca` is PEM, trusted beside the system's."""
+
+    url: str
+    ca: bytes | None = None
+
+
+@runtime_checkable
+class HasEndpoint(Protocol):
+    """A connector whose deliveries all go to one address, to which an event can be sent that means nothing."""
+
+    def endpoint(self) -> Endpoint:
+        """Return it with all credentials read; raise CredentialMissingError or UnusableCredentialError."""
+
+
 class ConnectorFactory(Protocol):
     """How a provider's connector is opened."""
 

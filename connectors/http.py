@@ -2,7 +2,7 @@
 
 What it promises:
 
-- A host's addresses are resolved, vetted (`connectors.egress`) and pinned: the client that sends can connect to the
+- A host's addresses are resolved, vetted (`connectors.names`) and pinned: the client that sends can connect to the
   vetted address only, whatever DNS says a moment later. One refused address refuses the name.
 - No redirect is followed, no proxy taken from the environment, no cookie kept, nothing decompressed.
 - Everything is bounded: connecting, the whole exchange, the body that is kept, the body that is read to the end to
@@ -16,15 +16,12 @@ requests in flight hold their client, and its sockets close after the last of th
 """
 
 import asyncio
-import socket
 import ssl
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from importlib.metadata import version
-from ipaddress import ip_address
 from time import monotonic
 from types import TracebackType
 from typing import Final, Self
@@ -37,10 +34,9 @@ from pyreqwest.response import Response
 
 from connectors.egress import EgressPolicy
 from connectors.errors import GuardedHttpError, MalformedRequestError, NoAnswerError, NotSentError
+from connectors.names import Names, Resolver
 
 Headers = Sequence[tuple[str, str]]
-Resolver = Callable[[str, int], Awaitable[Sequence[str]]]
-"""Finds the addresses of (host, port), best first, as text; raises OSError if there are none."""
 
 USER_AGENT: Final = f"queast-integration-layer/{version('queast-integration-layer')}"
 
@@ -56,10 +52,7 @@ HEADER_VALUE_LIMIT: Final = 4_096
 ADDRESS_LIMIT: Final = 4
 """Addresses of one host that are tried, after all of them were vetted."""
 
-RESOLUTION_TIMEOUT_SECONDS: Final = 5.0
 RESOLUTION_FAILURE_TTL_SECONDS: Final = 5.0
-RESOLUTION_THREADS: Final = 16
-"""Names that are resolved at once, so that a slow name server of one partner does not stop the names of others."""
 
 REASON_LIMIT: Final = 200
 
@@ -87,6 +80,18 @@ class HttpAnswer:
         except ValueError:
             return None
         return None if value is None else value[:HEADER_VALUE_LIMIT]
+
+
+@dataclass(slots=True)
+class Timings:
+    """How long the parts of one request took, filled in while it goes on; None for what did not happen.
+
+    `answering_seconds` is until the head of the answer. Connecting and TLS are in it where no connection was open: the
+    HTTP library does not tell them apart.
+    """
+
+    resolving_seconds: float | None = None
+    answering_seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,9 +153,7 @@ class GuardedHttp:
         destination_limit: int = 256,
         clock: Callable[[], float] = monotonic,
     ) -> None:
-        self._policy = policy
-        self._threads = ThreadPoolExecutor(RESOLUTION_THREADS, thread_name_prefix="resolver")
-        self._resolver = resolver or self._resolve_by_system
+        self.names = Names(policy, resolver)
         self._connect_timeout = connect_timeout
         self._resolution_ttl_seconds = resolution_ttl.total_seconds()
         self._idle_connections = idle_connections
@@ -173,13 +176,19 @@ class GuardedHttp:
         for destination in destinations:
             for client in destination.clients.values():
                 await client.close()
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        self.names.close()
 
     async def post(
-        self, url: str, headers: Headers, body: bytes, time_limit: timedelta, ca: bytes | None = None
+        self,
+        url: str,
+        headers: Headers,
+        body: bytes,
+        time_limit: timedelta,
+        ca: bytes | None = None,
+        timings: Timings | None = None,
     ) -> HttpAnswer:
         """POST and keep an excerpt of the answer; see `request`."""
-        return await self.request("POST", url, headers, body, time_limit, ca)
+        return await self.request("POST", url, headers, body, time_limit, ca, timings=timings)
 
     async def request(
         self,
@@ -190,6 +199,7 @@ class GuardedHttp:
         time_limit: timedelta,
         ca: bytes | None = None,
         body_limit: int = EXCERPT_LIMIT,
+        timings: Timings | None = None,
     ) -> HttpAnswer:
         """Send one request and return its answer, whatever its status; raise a GuardedHttpError if there is none.
 
@@ -197,7 +207,8 @@ class GuardedHttp:
         addresses, the next one is tried if nothing was sent. `ca` is PEM, trusted beside the system's CAs. A
         time-out shorter than the client's connect time-out cannot tell connecting from waiting for the answer.
         """
-        target = _parse(url)
+        timings = timings or Timings()
+        target = parse_url(url)
         key = (target.scheme, target.host_str or "", target.port_or_known_default or 0, ca)
         destination = self._destinations.get(key)
         if destination is not None and destination.fresh_until > self._clock():
@@ -205,11 +216,14 @@ class GuardedHttp:
         else:
             started = self._clock()
             destination = await self._refresh(key, target.domain is None, time_limit)
-            time_limit -= timedelta(seconds=self._clock() - started)
+            took = self._clock() - started
+            time_limit -= timedelta(seconds=took)
+            if target.domain is not None:
+                timings.resolving_seconds = took
         if destination.failure is not None:
             kind, message = destination.failure
             raise kind(message)
-        return await self._send(destination, method, target, headers, body, time_limit, body_limit)
+        return await self._send(destination, method, target, headers, body, time_limit, body_limit, timings)
 
     async def _send(
         self,
@@ -220,6 +234,7 @@ class GuardedHttp:
         body: bytes | None,
         time_limit: timedelta,
         body_limit: int,
+        timings: Timings,
     ) -> HttpAnswer:
         deadline = self._clock() + time_limit.total_seconds()
         unsent: NotSentError | None = None
@@ -231,7 +246,7 @@ class GuardedHttp:
             client = destination.clients.get(address) or self._open_client(destination, address)
             request = _build(client, method, target, headers, body, time_limit)
             try:
-                answer = await _exchange(request, destination.origin.host, body_limit)
+                answer = await _exchange(request, destination.origin.host, body_limit, timings)
             except NotSentError as error:
                 unsent = error
             else:
@@ -262,36 +277,12 @@ class GuardedHttp:
     async def _resolve(self, destination: _Destination, time_limit: timedelta) -> None:
         origin = destination.origin
         try:
-            addresses = await self._vetted_addresses(origin, time_limit)
+            addresses = await self.names.vetted(origin.host, origin.port, time_limit)
         except GuardedHttpError as error:
             destination.fail(error, self._clock() + RESOLUTION_FAILURE_TTL_SECONDS)
         else:
             ttl = float("inf") if origin.is_literal else self._resolution_ttl_seconds
             destination.settle(addresses, self._clock() + ttl)
-
-    async def _vetted_addresses(self, origin: _Origin, time_limit: timedelta) -> tuple[str, ...]:
-        if origin.is_literal:
-            texts: Sequence[str] = (origin.host.strip("[]"),)
-        else:
-            limit = min(time_limit.total_seconds(), RESOLUTION_TIMEOUT_SECONDS)
-            try:
-                async with asyncio.timeout(limit):
-                    texts = await self._resolver(origin.host, origin.port)
-            except TimeoutError:
-                raise NotSentError(f"the name {origin.host} was not resolved in time") from None
-            except (OSError, UnicodeError) as error:
-                raise NotSentError(f"the name {origin.host} was not resolved: {error}") from error
-        if not texts:
-            raise NotSentError(f"the name {origin.host} has no address")
-        addresses = [ip_address(text) for text in texts]
-        self._policy.vet(origin.host, addresses)
-        return tuple(dict.fromkeys(str(address) for address in addresses))
-
-    async def _resolve_by_system(self, host: str, port: int) -> Sequence[str]:
-        found = await asyncio.get_running_loop().run_in_executor(
-            self._threads, lambda: socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        )
-        return [str(address[0]) for *_, address in found]
 
     def _open_client(self, destination: _Destination, address: str) -> Client:
         """Build the client that can reach this origin at this address and nothing else."""
@@ -325,7 +316,8 @@ class GuardedHttp:
         raise NotSentError(f"no HTTP client can be made to connect to {origin.host}: {reason}")
 
 
-def _parse(url: str) -> Url:
+def parse_url(url: str) -> Url:
+    """Read an address as the client will; raise MalformedRequestError, which says nothing of it."""
     try:
         target = Url(url)
     except ValueError:
@@ -349,9 +341,11 @@ def _build(
     raise MalformedRequestError("a header has a name or value that HTTP does not allow")
 
 
-async def _exchange(request: StreamRequest, host: str, body_limit: int) -> HttpAnswer:
+async def _exchange(request: StreamRequest, host: str, body_limit: int, timings: Timings) -> HttpAnswer:
+    started = monotonic()
     try:
         async with request as response:
+            timings.answering_seconds = monotonic() - started
             return await _read(response, body_limit)
     except PyreqwestError as error:
         failure = _translate(error, host)

@@ -7,6 +7,8 @@ Partner-specific words end here. What each outcome does to job, lane and attempt
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from contracts.exchange import Exchange
+
 DETAIL_LIMIT = 2_000
 """Characters of `Report.detail` that are kept; the rest of a partner's answer is cut."""
 
@@ -115,9 +117,11 @@ Outcome = (
 class Report:
     """One attempt's outcome with what a person needs to understand it.
 
-    `detail` is safe to store and show: redacted, at most DETAIL_LIMIT characters.
+    `detail` is safe to store and show: redacted, at most DETAIL_LIMIT characters. `exchange` is the request
+    that decided, None if none was made.
     """
 
     outcome: Outcome
     status_code: int | None = None
     detail: str = ""
+    exchange: Exchange | None = None

@@ -14,6 +14,7 @@ import time
 
 from prometheus_client import CollectorRegistry
 
+from delivery.horizon import Horizon
 from delivery.metrics import DispatcherMetrics
 from delivery.routing import RoutingTable
 from delivery.settings import DispatcherSettings
@@ -34,6 +35,7 @@ from store.dispatch import (
 )
 from store.publication import CHANNEL as ROUTING_CHANNEL
 from store.upkeep import maintain, read_backlog
+from store.watching import watch
 
 log = logging.getLogger(__name__)
 
@@ -52,8 +54,8 @@ EVENTS_WITH_DATA = 250
 """Events in one batch when filters need their data, which may be 256 KiB each."""
 
 MAINTAIN_SECONDS = 600.0
-BACKLOG_SECONDS = 15.0
-BACKLOG_SHARE = 0.02
+WATCH_SECONDS = 15.0
+WATCH_SHARE = 0.02
 """Part of the time that counting the backlog may take of one connection."""
 
 
@@ -88,7 +90,7 @@ class Dispatcher:
                 background = [
                     group.create_task(listener.run([CHANNEL, ROUTING_CHANNEL])),
                     group.create_task(self._maintain()),
-                    group.create_task(self._count_backlog()),
+                    group.create_task(self._watch()),
                     group.create_task(self._wake_on_stop()),
                 ]
                 while not stop.is_set():
@@ -199,9 +201,13 @@ class Dispatcher:
                 log.info("upkeep", extra={"action": action, "relation": relation})
             await asyncio.sleep(MAINTAIN_SECONDS)
 
-    async def _count_backlog(self) -> None:
+    async def _watch(self) -> None:
+        horizon = Horizon()
         while True:
             began = time.monotonic()
             self._metrics.backlog(await self._upkeep.keep_trying(read_backlog))
+            seen = await self._upkeep.keep_trying(watch)
+            age = horizon.age(time.monotonic(), seen.next_transaction, seen.oldest_transaction)
+            self._metrics.watched(seen, age)
             took = time.monotonic() - began
-            await asyncio.sleep(max(BACKLOG_SECONDS, took / BACKLOG_SHARE))
+            await asyncio.sleep(max(WATCH_SECONDS, took / WATCH_SHARE))

@@ -7,6 +7,7 @@ from contracts.outcomes import Report
 from delivery.effects import outcome_name
 from delivery.tallies import Spread, Tally
 from store.upkeep import BacklogRow
+from store.watching import Watched
 
 _LATENCY_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 3600, 21600)
 _CONNECTION = ("namespace", "connection")
@@ -79,6 +80,36 @@ class DispatcherMetrics:
         self._state = Gauge(
             "integrations_lane_state", "1 for the state a connection is in.", (*_CONNECTION, "state"), registry=registry
         )
+
+        self._undispatched = Gauge(
+            "integrations_undispatched_oldest_seconds",
+            "Age of the event that waits longest for a dispatcher.",
+            registry=registry,
+        )
+        self._dead = Gauge(
+            "integrations_dead_letters", "Dead letters of connections that have any.", _CONNECTION, registry=registry
+        )
+        self._oldest_transaction = Gauge(
+            "integrations_oldest_transaction_seconds",
+            "For how long somebody has kept the database from removing dead rows.",
+            registry=registry,
+        )
+        self._partitions = Gauge(
+            "integrations_partitions_ahead_days",
+            "Days after today for which partitions exist.",
+            ("table",),
+            registry=registry,
+        )
+
+    def watched(self, seen: Watched, transaction_seconds: float) -> None:
+        """Take over one look at the database; connections without dead letters disappear."""
+        self._undispatched.set(seen.undispatched_seconds)
+        self._oldest_transaction.set(transaction_seconds)
+        self._dead.clear()
+        for names, count in seen.dead_letters.items():
+            self._dead.labels(*names).set(count)
+        for table, days in seen.partitions_ahead.items():
+            self._partitions.labels(table).set(days)
 
     def backlog(self, rows: list[BacklogRow]) -> None:
         """Replace the per-connection gauges; connections that are gone disappear."""

@@ -11,6 +11,9 @@ import time
 from dataclasses import dataclass
 from datetime import timedelta
 
+import orjson
+
+from contracts.exchange import NO_EXCHANGE
 from contracts.outcomes import Report
 from delivery.desk import Desk
 from delivery.effects import outcome_name
@@ -174,6 +177,7 @@ class Settling:
 
     def _attempt(self, result: Result, now: float) -> AttemptRow:
         job, lane, report = result.entry.job, result.entry.lane, result.report
+        exchange = report.exchange or NO_EXCHANGE
         return AttemptRow(
             job.id,
             job.event,
@@ -186,11 +190,17 @@ class Settling:
             (result.ended - result.started) * 1000,
             (now - result.ended) * 1000,
             report.detail or None,
+            _milliseconds(exchange.resolving_seconds),
+            _milliseconds(exchange.answering_seconds),
+            exchange.body_digest,
+            None if exchange.particulars is None else orjson.dumps(exchange.particulars).decode(),
         )
 
 
 def _success(result: Result, now: float) -> Success:
     job = result.entry.job
+    exchange = result.report.exchange or NO_EXCHANGE
+    resolving, answering = exchange.resolving_seconds, exchange.answering_seconds
     return Success(
         job.id,
         job.attempts,
@@ -198,7 +208,14 @@ def _success(result: Result, now: float) -> Success:
         result.report.status_code,
         int((result.ended - result.started) * 1_000_000),
         int((now - result.ended) * 1_000_000),
+        None if resolving is None else int(resolving * 1_000_000),
+        None if answering is None else int(answering * 1_000_000),
+        exchange.body_digest,
     )
+
+
+def _milliseconds(seconds: float | None) -> float | None:
+    return None if seconds is None else seconds * 1_000
 
 
 def _deferral(result: Result, attempts: int, delay: timedelta, now: float) -> Deferral:

@@ -6,10 +6,11 @@ import typer
 
 from delivery.settings import DispatcherSettings, WorkerSettings
 from integration_operator.settings import OperatorSettings
-from integrations import connections, events, jobs
+from integrations import attempts, connections, events, jobs
 from integrations.errors import EXIT_CODES_HELP, explain
 from integrations.machine import LOCAL_HELP, local
 from integrations.programs import dispatcher, migrate, operator, settings_help, worker
+from integrations.testing import TEST_HELP, check
 
 app = typer.Typer(
     name="integrations",
@@ -24,7 +25,9 @@ app.command(epilog=LOCAL_HELP, rich_help_panel="On one machine")(local)
 app.command(epilog=EXIT_CODES_HELP, rich_help_panel="Look and act")(events.emit)
 app.add_typer(events.app, name="events", rich_help_panel="Look and act")
 app.add_typer(jobs.app, name="jobs", rich_help_panel="Look and act")
+app.add_typer(attempts.app, name="attempts", rich_help_panel="Look and act")
 app.add_typer(connections.app, name="connections", rich_help_panel="Look and act")
+app.command("test", epilog=TEST_HELP, rich_help_panel="Look and act")(check)
 app.command(epilog=EXIT_CODES_HELP, rich_help_panel="Programs")(migrate)
 app.command(epilog=settings_help(DispatcherSettings), rich_help_panel="Programs")(dispatcher)
 app.command(epilog=settings_help(WorkerSettings), rich_help_panel="Programs")(worker)

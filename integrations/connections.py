@@ -42,13 +42,19 @@ def release(
 
     Exit code 1 says that there is no such connection or that it is not quarantined.
     """
-    namespace, slash, name = connection.partition("/")
-    if not (namespace and slash and name):
-        raise UsageError("a connection is named NAMESPACE/NAME, such as acme/crm")
+    namespace, name = parse_name(connection)
     dsn = database_url(Group.OPERATOR, database, local)
     if not ask(dsn, lambda opened: release_connection(opened, namespace, name)):
         raise CommandError(f"there is no quarantined connection {connection}; see `integrations connections list`")
     output.print_line(f"{connection} tries its partner now")
+
+
+def parse_name(connection: str) -> tuple[str, str]:
+    """Read NAMESPACE/NAME; raise UsageError."""
+    namespace, slash, name = connection.partition("/")
+    if not (namespace and slash and name):
+        raise UsageError("a connection is named NAMESPACE/NAME, such as acme/crm")
+    return namespace, name
 
 
 async def _read(database: Database) -> tuple[list[ConnectionState], dict[tuple[str, str], BacklogRow]]:

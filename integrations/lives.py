@@ -12,6 +12,14 @@ from store.history import Attempt, JobRow
 
 _FINE = "Delivered"
 
+DIGEST_DIGITS = 12
+"""Of a digest as people see it; --json has all."""
+
+REQUEST_IDS = frozenset(
+    {"cf-ray", "request-id", "x-amzn-requestid", "x-correlation-id", "x-hubspot-correlation-id", "x-request-id"}
+)
+"""Headers by which partners find a request in their own logs."""
+
 
 class Step(NamedTuple):
     """One line of a life; no time for what has not happened."""
@@ -25,7 +33,8 @@ class Step(NamedTuple):
 def attempt_step(attempt: Attempt) -> Step:
     """Describe an attempt."""
     status = f"HTTP {attempt.status_code}" if attempt.status_code else ""
-    parts = (status, f"{attempt.duration_ms:.0f} ms", f"worker session {attempt.worker}", attempt.detail)
+    digest = f"body {attempt.body_digest[:DIGEST_DIGITS]}…" if attempt.body_digest else ""
+    parts = (status, _times(attempt), f"worker {attempt.worker_name}", digest, *_telling(attempt), attempt.detail)
     outcome = (attempt.outcome, "green" if attempt.outcome == _FINE else "yellow")
     return Step(
         attempt.at,
@@ -85,7 +94,12 @@ def attempt_document(event: EventId, attempt: Attempt) -> dict[str, object]:
         "outcome": attempt.outcome,
         "status_code": attempt.status_code,
         "duration_ms": round(attempt.duration_ms, 1),
+        "resolving_ms": _rounded(attempt.resolving_ms),
+        "answering_ms": _rounded(attempt.answering_ms),
+        "worker": attempt.worker_name,
         "worker_session": attempt.worker,
+        "body_sha256": attempt.body_digest,
+        "request": attempt.particulars,
         "detail": attempt.detail,
     }
 
@@ -103,6 +117,22 @@ def job_document(job: JobRow) -> dict[str, object]:
         "next_attempt_at": job.next_attempt_at,
         "why": why(job),
     }
+
+
+def _rounded(milliseconds: float | None) -> float | None:
+    return None if milliseconds is None else round(milliseconds, 1)
+
+
+def _times(attempt: Attempt) -> str:
+    known = {"name": attempt.resolving_ms, "answer": attempt.answering_ms}
+    parts = [f"{name} {took:.0f}" for name, took in known.items() if took is not None]
+    return f"{attempt.duration_ms:.0f} ms" + (f" ({', '.join(parts)})" if parts else "")
+
+
+def _telling(attempt: Attempt) -> list[str]:
+    """Pick the headers of an answer that say when to come back and by which id the partner knows the request."""
+    headers = (attempt.particulars or {}).get("response_headers", {})
+    return [f"{name} {value}" for name, value in headers.items() if name == "retry-after" or name in REQUEST_IDS]
 
 
 def _where(of: Attempt | JobRow) -> str:

@@ -74,7 +74,13 @@ def read_access(data: Path) -> Access | None:
 
 def find_access(folder: Path) -> Access | None:
     """Return the access of the layer that serves `folder`, or whose data folder it is; None if there is none."""
-    return read_access(folder / DATA_FOLDER) or read_access(folder)
+    return read_access(find_data(folder))
+
+
+def find_data(folder: Path) -> Path:
+    """Return the data folder of the layer that serves `folder`; `folder` itself if it is that, or none is there."""
+    data = folder / DATA_FOLDER
+    return data if (data / _FILE).exists() else folder
 
 
 def _write(file: Path, access: Access) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from contracts.ids import EventId, JobId
 from store.database import Database, run
@@ -64,18 +64,20 @@ DEAD_OF_EVENT = statement(
     _DEAD_COLUMNS + " where d.event_id = $1::bigint order by d.job_id",
 )
 
-ATTEMPTS_OF_EVENT = statement(
-    "attempts_of_event",
-    "Every attempt of an event's jobs, in order. $1 event.",
-    """
+ATTEMPT_COLUMNS = """
     select a.at, a.job_id, a.tenant_id, coalesce(c.namespace, '?'), coalesce(c.name, '?'), coalesce(r.name, '?'),
-           a.number, a.outcome, a.status_code, a.duration_ms, a.worker, coalesce(a.detail, '')
+           a.number, a.outcome, a.status_code, a.duration_ms, a.worker, coalesce(a.detail, ''),
+           coalesce(w.name, '?'), a.resolving_ms, a.answering_ms, encode(a.body_digest, 'hex'), a.particulars
     from integration.attempt a
     left join integration.connection c on c.id = a.connection_id
     left join integration.route r on r.id = a.route_id
-    where a.event_id = $1::bigint
-    order by a.at, a.number
-    """,
+    left join integration.worker w on w.session = a.worker
+"""
+
+ATTEMPTS_OF_EVENT = statement(
+    "attempts_of_event",
+    "Every attempt of an event's jobs, in order. $1 event.",
+    ATTEMPT_COLUMNS + " where a.event_id = $1::bigint order by a.at, a.number",
 )
 
 READ_EVENT = statement(
@@ -107,7 +109,10 @@ class JobRow(NamedTuple):
 
 
 class Attempt(NamedTuple):
-    """One recorded try; `at` is when it ended."""
+    """One recorded try; `at` is when it ended, `worker` the session of the worker of that name.
+
+    What was not measured is None; `particulars` are kept of attempts that did not deliver (`contracts.exchange`).
+    """
 
     at: datetime
     job: JobId
@@ -121,6 +126,11 @@ class Attempt(NamedTuple):
     duration_ms: float
     worker: int
     detail: str
+    worker_name: str
+    resolving_ms: float | None
+    answering_ms: float | None
+    body_digest: str | None
+    particulars: dict[str, Any] | None
 
 
 class EventLife(NamedTuple):

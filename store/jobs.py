@@ -51,7 +51,7 @@ class EventRow(NamedTuple):
 
 
 class AttemptRow(NamedTuple):
-    """One try, to be recorded. It ended `ended_ago_ms` milliseconds before now and took `duration_ms`."""
+    """One try, to be recorded. It ended `ended_ago_ms` milliseconds before now; `particulars` is a JSON object."""
 
     job: JobId
     event: EventId
@@ -64,6 +64,10 @@ class AttemptRow(NamedTuple):
     duration_ms: float
     ended_ago_ms: float
     detail: str | None
+    resolving_ms: float | None = None
+    answering_ms: float | None = None
+    body_digest: bytes | None = None
+    particulars: str | None = None
 
 
 class Success(NamedTuple):
@@ -75,6 +79,9 @@ class Success(NamedTuple):
     status_code: int | None
     duration_us: int
     ended_ago_us: int
+    resolving_us: int | None = None
+    answering_us: int | None = None
+    body_digest: bytes | None = None
 
 
 class Deferral(NamedTuple):
@@ -256,7 +263,8 @@ FENCE = statement(
 FINISH_JOBS = statement(
     "finish_jobs",
     "Delete delivered jobs and record their attempts. $1 pool, $2 session, then arrays: $3 jobs, $4 attempts before, "
-    "$5 tenants, $6 status codes, $7 durations and $8 ages in microseconds.",
+    "$5 tenants, $6 status codes, $7 durations, $8 ages, $9 times of resolving and $10 of answering in microseconds, "
+    "$11 digests in hexadecimal, empty for none.",
     """
     with fence as materialized (
         select id from integration.worker_session where id = $2::bigint for key share
@@ -264,8 +272,10 @@ FINISH_JOBS = statement(
     found as materialized (
         select t.*, j.tid
         from unnest($3::text::bigint[], $4::text::smallint[], $5::text::text[], $6::text::smallint[],
-                    $7::text::bigint[], $8::text::bigint[])
-            as t (id, attempts_before, tenant_id, status_code, duration_us, ended_ago_us)
+                    $7::text::bigint[], $8::text::bigint[], $9::text::bigint[], $10::text::bigint[],
+                    $11::text::text[])
+            as t (id, attempts_before, tenant_id, status_code, duration_us, ended_ago_us, resolving_us, answering_us,
+                  body_digest)
         cross join lateral (
             select ctid as tid from integration.job
             where pool_id = $1::int and id = t.id and attempts = t.attempts_before limit 1
@@ -275,13 +285,15 @@ FINISH_JOBS = statement(
     gone as (
         delete from integration.job j using found f where j.ctid = f.tid
         returning j.id, j.event_id, j.connection_id, j.route_id, j.attempts, f.tenant_id, f.status_code, f.duration_us,
-                  f.ended_ago_us
+                  f.ended_ago_us, f.resolving_us, f.answering_us, f.body_digest
     ),
     recorded as (
         insert into integration.attempt (at, event_id, job_id, tenant_id, connection_id, route_id, number, outcome,
-                                         status_code, duration_ms, worker)
+                                         status_code, duration_ms, worker, resolving_ms, answering_ms,
+                                         body_digest)
         select now() - ended_ago_us * interval '1 us', event_id, id, tenant_id, connection_id, route_id,
-               attempts + 1, 'Delivered', status_code, duration_us / 1000.0, $2::bigint
+               attempts + 1, 'Delivered', status_code, duration_us / 1000.0, $2::bigint, resolving_us / 1000.0,
+               answering_us / 1000.0, decode(nullif(body_digest, ''), 'hex')
         from gone
     )
     select (select id from fence), (select count(*) from gone)
@@ -292,16 +304,19 @@ FINISH_JOBS = statement(
 RECORD_ATTEMPTS = statement(
     "record_attempts",
     "Record attempts whose jobs were deferred, dead-lettered or returned, except those of tenants that have left the "
-    "pool meanwhile. $1 session, $2..$12 the attempts.",
+    "pool meanwhile. $1 session, $2..$16 the attempts.",
     """
     insert into integration.attempt (at, event_id, job_id, tenant_id, connection_id, route_id, number, outcome,
-                                     status_code, duration_ms, worker, detail)
+                                     status_code, duration_ms, worker, detail, resolving_ms, answering_ms,
+                                     body_digest, particulars)
     select now() - make_interval(secs => ended_ago_ms / 1000), event_id, job_id, tenant_id, connection_id,
-           route_id, number, outcome, status_code, duration_ms, $1::bigint, detail
+           route_id, number, outcome, status_code, duration_ms, $1::bigint, detail, resolving_ms, answering_ms,
+           body_digest, particulars::jsonb
     from unnest($2::bigint[], $3::bigint[], $4::text[], $5::int[], $6::int[], $7::smallint[], $8::text[],
-                $9::smallint[], $10::real[], $11::real[], $12::text[])
+                $9::smallint[], $10::real[], $11::real[], $12::text[], $13::real[], $14::real[], $15::bytea[],
+                $16::text[])
         as t (job_id, event_id, tenant_id, connection_id, route_id, number, outcome, status_code, duration_ms,
-              ended_ago_ms, detail)
+              ended_ago_ms, detail, resolving_ms, answering_ms, body_digest, particulars)
     where tenant_id in (select tenant_id from integration.tenant_role where role = current_user)
     """,
 )
@@ -444,7 +459,7 @@ async def finish(database: Database, pool: PoolId, session: SessionId, delivered
 
     Raise LeaseLostError, with nothing written.
     """
-    jobs, before, tenants, statuses, durations, ages = zip(*delivered, strict=True)
+    jobs, before, tenants, statuses, durations, ages, resolving, answering, digests = zip(*delivered, strict=True)
     columns = (
         numbers(jobs),
         numbers(before),
@@ -452,6 +467,9 @@ async def finish(database: Database, pool: PoolId, session: SessionId, delivered
         numbers(statuses),
         numbers(durations),
         numbers(ages),
+        numbers(resolving),
+        numbers(answering),
+        plain_texts([digest.hex() if digest else "" for digest in digests]),
     )
     rows = await run(database, FINISH_JOBS, (pool, session, *columns))
     fence, moved = rows[0]

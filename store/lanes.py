@@ -36,6 +36,12 @@ OPEN_SESSION = statement(
     """,
 )
 
+NOTE_WORKER = statement(
+    "note_worker",
+    "Keep a session's worker by name for the attempts, which outlive the session. $1 session, $2 pool, $3 name.",
+    "insert into integration.worker (session, pool_id, name) values ($1::bigint, $2::int, $3::text)",
+)
+
 CLOSE_SESSION = statement(
     "close_session",
     "End a session; its lanes are free at once. $1 session.",
@@ -197,8 +203,9 @@ async def open_session(database: Database, pool: PoolId, name: str, lease: timed
     """Begin a session, ending a former one of the same name."""
     async with transaction(database):
         await run(database, END_FORMER_SESSION, (pool, name))
-        rows = await run(database, OPEN_SESSION, (pool, name, lease.total_seconds()))
-    return SessionId(rows[0][0])
+        ((session,),) = await run(database, OPEN_SESSION, (pool, name, lease.total_seconds()))
+        await run(database, NOTE_WORKER, (session, pool, name))
+    return SessionId(session)
 
 
 async def close_session(database: Database, session: SessionId) -> None:

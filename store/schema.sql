@@ -379,13 +379,25 @@ CREATE TABLE integration.attempt (
     status_code smallint,
     duration_ms real NOT NULL,
     worker bigint NOT NULL,
-    detail text
+    detail text,
+    resolving_ms real,
+    answering_ms real,
+    body_digest bytea,
+    particulars jsonb
 )
 PARTITION BY RANGE (at);
 
 ALTER TABLE ONLY integration.attempt FORCE ROW LEVEL SECURITY;
 
 COMMENT ON TABLE integration.attempt IS 'Every try of every job; append-only, one partition a day.';
+
+COMMENT ON COLUMN integration.attempt.resolving_ms IS 'What finding the host''s addresses took; null if they were known.';
+
+COMMENT ON COLUMN integration.attempt.answering_ms IS 'From handing the request to the HTTP client until the head of the answer; null if none came.';
+
+COMMENT ON COLUMN integration.attempt.body_digest IS 'SHA-256 of the body that was sent; null if there was no request.';
+
+COMMENT ON COLUMN integration.attempt.particulars IS 'Method, address and headers, redacted, of an attempt that did not deliver; null of one that did.';
 
 CREATE TABLE integration.attempt_default (
     at timestamp with time zone CONSTRAINT attempt_at_not_null NOT NULL,
@@ -399,7 +411,11 @@ CREATE TABLE integration.attempt_default (
     status_code smallint,
     duration_ms real CONSTRAINT attempt_duration_ms_not_null NOT NULL,
     worker bigint CONSTRAINT attempt_worker_not_null NOT NULL,
-    detail text
+    detail text,
+    resolving_ms real,
+    answering_ms real,
+    body_digest bytea,
+    particulars jsonb
 );
 
 ALTER TABLE ONLY integration.attempt_default FORCE ROW LEVEL SECURITY;
@@ -691,6 +707,20 @@ ALTER TABLE ONLY integration.tenant_role FORCE ROW LEVEL SECURITY;
 
 COMMENT ON TABLE integration.tenant_role IS 'Whose events a pool''s role may read.';
 
+CREATE TABLE integration.worker (
+    session bigint NOT NULL,
+    pool_id integer NOT NULL,
+    name text NOT NULL,
+    seen_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT worker_name_check CHECK ((name <> ''::text))
+);
+
+ALTER TABLE ONLY integration.worker FORCE ROW LEVEL SECURITY;
+
+COMMENT ON TABLE integration.worker IS 'Every worker session that there was: a session''s own row ends with its lease, and attempts outlive it.';
+
+COMMENT ON COLUMN integration.worker.seen_at IS 'When upkeep last found the session alive, to the day; retention counts from it.';
+
 CREATE TABLE integration.worker_session (
     id bigint NOT NULL,
     pool_id integer NOT NULL,
@@ -779,6 +809,9 @@ ALTER TABLE ONLY integration.schema_version
 ALTER TABLE ONLY integration.tenant_role
     ADD CONSTRAINT tenant_role_pkey PRIMARY KEY (role, tenant_id);
 
+ALTER TABLE ONLY integration.worker
+    ADD CONSTRAINT worker_pkey PRIMARY KEY (session);
+
 ALTER TABLE ONLY integration.worker_session
     ADD CONSTRAINT worker_session_pkey PRIMARY KEY (id);
 
@@ -853,6 +886,10 @@ CREATE POLICY dispatcher ON integration.lane FOR SELECT TO integration_dispatche
 CREATE POLICY dispatcher ON integration.pool FOR SELECT TO integration_dispatcher USING (true);
 
 CREATE POLICY dispatcher ON integration.route FOR SELECT TO integration_dispatcher USING (true);
+
+CREATE POLICY dispatcher ON integration.worker TO integration_dispatcher USING (true);
+
+CREATE POLICY dispatcher ON integration.worker_session FOR SELECT TO integration_dispatcher USING (true);
 
 CREATE POLICY dispatcher_reads ON integration.dead_letter FOR SELECT TO integration_dispatcher USING (true);
 
@@ -930,6 +967,8 @@ CREATE POLICY reader ON integration.route FOR SELECT TO integration_reader USING
 
 CREATE POLICY reader ON integration.tenant_role FOR SELECT TO integration_reader USING (true);
 
+CREATE POLICY reader ON integration.worker FOR SELECT TO integration_reader USING (true);
+
 CREATE POLICY reader ON integration.worker_session FOR SELECT TO integration_reader USING (true);
 
 ALTER TABLE integration.route ENABLE ROW LEVEL SECURITY;
@@ -965,6 +1004,12 @@ CREATE POLICY worker ON integration.route FOR SELECT TO integration_worker USING
    FROM integration.lane l)));
 
 CREATE POLICY worker ON integration.tenant_role FOR SELECT TO integration_worker USING ((role = CURRENT_USER));
+
+ALTER TABLE integration.worker ENABLE ROW LEVEL SECURITY;
+
+CREATE POLICY worker ON integration.worker FOR INSERT TO integration_worker WITH CHECK ((EXISTS ( SELECT
+   FROM integration.worker_session s
+  WHERE ((s.id = worker.session) AND (s.pool_id = worker.pool_id)))));
 
 CREATE POLICY worker ON integration.worker_session TO integration_worker USING ((pool_id = ANY (ARRAY( SELECT p.id
    FROM integration.pool p
@@ -1106,8 +1151,19 @@ GRANT SELECT ON TABLE integration.tenant_role TO integration_reader;
 GRANT SELECT ON TABLE integration.tenant_role TO integration_worker;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE integration.tenant_role TO integration_operator;
 
-GRANT SELECT ON TABLE integration.worker_session TO integration_reader;
-GRANT SELECT,INSERT,DELETE ON TABLE integration.worker_session TO integration_worker;
-GRANT SELECT,DELETE ON TABLE integration.worker_session TO integration_operator;
+GRANT SELECT ON TABLE integration.worker TO integration_reader;
+GRANT INSERT ON TABLE integration.worker TO integration_worker;
+GRANT SELECT,DELETE ON TABLE integration.worker TO integration_dispatcher;
 
-GRANT UPDATE(lease_until) ON TABLE integration.worker_session TO integration_worker;
+GRANT UPDATE(seen_at) ON TABLE integration.worker TO integration_dispatcher;
+
+GRANT SELECT ON TABLE integration.worker_session TO integration_reader;
+GRANT SELECT,DELETE ON TABLE integration.worker_session TO integration_worker;
+GRANT SELECT,DELETE ON TABLE integration.worker_session TO integration_operator;
+GRANT SELECT ON TABLE integration.worker_session TO integration_dispatcher;
+
+GRANT INSERT(pool_id) ON TABLE integration.worker_session TO integration_worker;
+
+GRANT INSERT(name) ON TABLE integration.worker_session TO integration_worker;
+
+GRANT INSERT(lease_until),UPDATE(lease_until) ON TABLE integration.worker_session TO integration_worker;

@@ -11,6 +11,21 @@ MAINTAIN = statement(
     "select action, relation from integration.maintain($1::int, $2::int, $3::int)",
 )
 
+MAINTAIN_WORKERS = statement(
+    "maintain_workers",
+    "Note once a day which workers live, and forget those whose attempts are no longer kept. $1 days of attempts.",
+    """
+    with seen as (
+        update integration.worker w set seen_at = now()
+        where w.seen_at < now() - interval '1 day' and w.session in (select s.id from integration.worker_session s)
+    )
+    -- Two days more: one that seen_at may be late, and one of the partition that is not over yet.
+    delete from integration.worker w
+    where w.seen_at < now() - make_interval(days => $1::int + 2)
+      and w.session not in (select s.id from integration.worker_session s)
+    """,
+)
+
 # One pass over the table of unfinished work; whoever asks spaces it by how long it took.
 BACKLOG = statement(
     "backlog",
@@ -43,6 +58,7 @@ async def maintain(
     database: Database, *, event_days: int, attempt_days: int, dead_letter_days: int
 ) -> list[tuple[str, str]]:
     """Run the upkeep; return what was done as (action, relation)."""
+    await run(database, MAINTAIN_WORKERS, (attempt_days,))
     return [(row[0], row[1]) for row in await run(database, MAINTAIN, (event_days, attempt_days, dead_letter_days))]
 
 

@@ -6,11 +6,13 @@ never be accepted, however often it is sent. Everything else may be better the n
 receiver that answers 400, 401 or 404 during a faulty roll-out must not cost its events.
 """
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from urllib.parse import urlsplit
 
-from connectors.errors import EgressRefusedError, MalformedRequestError, NoAnswerError, NotSentError
-from connectors.http import GuardedHttp, Headers, HttpAnswer
+from connectors.errors import GuardedHttpError, NoAnswerError, NotSentError
+from connectors.http import GuardedHttp, Headers, HttpAnswer, Timings
+from connectors.recording import brief, full
 from connectors.retry_after import parse_retry_after
 from connectors.webhook.settings import Receiver
 from contracts.outcomes import (
@@ -30,17 +32,27 @@ async def send_webhook(
     http: GuardedHttp, receiver: Receiver, headers: Headers, body: bytes, time_limit: timedelta
 ) -> Report:
     """POST to the receiver and say what came of it; raises nothing that a receiver can cause."""
+    timings, answer = Timings(), None
     try:
-        answer = await http.post(receiver.url, headers, body, time_limit, receiver.ca)
-    except NotSentError as error:
-        return Report(Transient(), detail=receiver.redactor.clean(str(error)))
-    except NoAnswerError as error:
-        return Report(Ambiguous(), detail=receiver.redactor.clean(str(error)))
-    except (EgressRefusedError, MalformedRequestError) as error:
-        return Report(Misconfigured(), detail=receiver.redactor.clean(str(error)))
-    if 200 <= answer.status < 300:
-        return Report(Delivered(), answer.status)
-    return Report(_outcome(answer), answer.status, _detail(answer, receiver))
+        answer = await http.post(receiver.url, headers, body, time_limit, receiver.ca, timings)
+    except GuardedHttpError as error:
+        report = Report(_unanswered(error), detail=receiver.redactor.clean(str(error)))
+    else:
+        if 200 <= answer.status < 300:
+            return Report(Delivered(), answer.status, exchange=brief(body, timings))
+        report = Report(_outcome(answer), answer.status, _detail(answer, receiver))
+    exchange = full("POST", receiver.url, headers, body, timings, answer, receiver.redactor)
+    return replace(report, exchange=exchange)
+
+
+def _unanswered(error: GuardedHttpError) -> Outcome:
+    match error:
+        case NotSentError():
+            return Transient()
+        case NoAnswerError():
+            return Ambiguous()
+        case _:
+            return Misconfigured()
 
 
 def _outcome(answer: HttpAnswer) -> Outcome:

@@ -6,7 +6,7 @@ request that was sent and not answered may simply be sent again.
 
 from typing import ClassVar
 
-from connectors.connector import Connection, Delivery
+from connectors.connector import Connection, Delivery, Endpoint
 from connectors.context import ConnectorContext, CredentialMissingError
 from connectors.errors import UnusableCredentialError
 from connectors.webhook.client import send_webhook
@@ -43,6 +43,11 @@ class WebhookConnector:
     def check_credentials(self) -> None:
         """Resolve the receiver; raise CredentialMissingError or UnusableCredentialError."""
         self._receivers.current()
+
+    def endpoint(self) -> Endpoint:
+        """Return the receiver's address; raise CredentialMissingError or UnusableCredentialError."""
+        receiver = self._receivers.current()
+        return Endpoint(receiver.url, receiver.ca)
 
     async def close(self) -> None:
         """Do nothing: connections belong to the shared GuardedHttp."""

@@ -119,6 +119,16 @@ def accepted(partner: httpx.Client) -> dict[str, int]:
     return {arrival["event"]["event_id"]: arrival["accepted"] for arrival in arrivals if arrival["accepted"]}
 
 
+def test_a_connection_s_partner_can_be_tested_step_by_step(run: Run, local: Running, partner: httpx.Client) -> None:
+    well = run("test", "acme/crm")
+    partner.put("/_control/endpoints", params={"path": "/acme"}, json={"script": [{"kind": "status", "status": 404}]})
+    ill = run("test", "acme/crm")
+
+    assert (well.returncode, ill.returncode) == (0, 1), well.stdout + well.stderr
+    assert well.stdout.endswith("acme/crm takes what we send\n")
+    assert "correct the path of the connection's address" in ill.stdout
+
+
 def test_an_event_can_be_followed_from_its_emission_to_its_delivery(run: Run, local: Running) -> None:
     data = '{"id": "c1", "name": "Acme"}'
     emitted = run("emit", "--tenant", "acme", "--type", "company.updated", "--subject", "c1", "--data", data, "--json")

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from connectors.connector import ConnectorFactory
+from connectors.registry import open_connector
 from connectors.webhook.simulator import WebhookSimulator
 from connectors.webhook.simulator_records import Arrival
 from delivery.dispatcher import Dispatcher
@@ -41,7 +43,9 @@ class House:
         dispatcher = Dispatcher(DispatcherSettings(database_url=self.layer.dsn("dispatcher"), **settings))
         self._start(name, dispatcher.run)
 
-    def start_worker(self, name: str = "worker", pool: str = "pool_a", **settings: object) -> None:
+    def start_worker(
+        self, name: str = "worker", pool: str = "pool_a", factory: ConnectorFactory = open_connector, **settings: object
+    ) -> None:
         worker = Worker(
             WorkerSettings(
                 **({} if "database_url_file" in settings else {"database_url": self.layer.dsn(pool)}),
@@ -49,7 +53,8 @@ class House:
                 secrets_directory=self.secrets,
                 egress_allow=(ip_network("127.0.0.0/8"),),
                 **{"senders": 32, "drain": timedelta(seconds=5), "lease": timedelta(seconds=3), **settings},
-            )
+            ),
+            factory,
         )
         self._start(name, worker.run)
 

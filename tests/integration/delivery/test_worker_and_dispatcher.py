@@ -583,6 +583,8 @@ async def test_health_and_metrics_are_served(running: Running) -> None:
     assert "integrations_database_up 1.0" in worker
     assert "integrations_events_dispatched_total 1.0" in dispatcher
     assert "integrations_jobs_created_total 1.0" in dispatcher
+    assert "integrations_undispatched_oldest_seconds 0.0" in dispatcher
+    assert 'integrations_partitions_ahead_days{table="attempt"} 7.0' in dispatcher
 
 
 async def test_a_worker_without_a_session_is_not_ready(running: Running) -> None:

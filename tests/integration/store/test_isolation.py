@@ -26,13 +26,14 @@ TENANT_TABLES = (
     "connection",
     "route",
     "worker_session",
+    "worker",
     "lane",
     "job",
     "attempt",
     "dead_letter",
 )
 NO_TENANT_TABLES = ("event_type", "dispatcher_sleep", "dispatch_cursor", "routing", "operator_term", "schema_version")
-WORKER_WRITES = ("worker_session", "lane", "job", "attempt", "dead_letter")
+WORKER_WRITES = ("worker_session", "worker", "lane", "job", "attempt", "dead_letter")
 
 
 @pytest.fixture
@@ -148,7 +149,7 @@ def test_a_pool_s_role_sees_its_own_rows_only(two_pools: "Layer", table: str) ->
         seen = [attempt(each, f"select * from integration.{table}") for each in (mine, theirs)]
 
     expected: list[int | str] = [1, 1]
-    if table in ("event_dedupe", "attempt", "dead_letter"):
+    if table in ("event_dedupe", "worker", "attempt", "dead_letter"):
         expected = ["InsufficientPrivilege", "InsufficientPrivilege"]
     assert everything == 2
     assert seen == expected
@@ -208,6 +209,22 @@ def test_a_pool_s_role_records_nothing_under_another_tenant(two_pools: "Layer", 
         answers = [attempt(mine, f"insert into integration.{table} {columns}", (t,)) for t in ("acme", "globex")]
 
     assert answers == [1, "InsufficientPrivilege"]
+
+
+def test_a_pool_s_role_takes_no_number_that_another_session_may_come_to_have(two_pools: "Layer") -> None:
+    pool = two_pools.value("select id from integration.pool where name = 'pool_a'")
+    theirs = two_pools.value("select max(session) from integration.worker where pool_id <> %s", (pool,))
+    two_pools.admin.execute("delete from integration.worker where session = %s", (theirs,))
+    name = "insert into integration.worker (session, pool_id, name) values (%s, %s, 'intruder')"
+    session = (
+        "insert into integration.worker_session (id, pool_id, name, lease_until) overriding system value"
+        " values (1000, %s, 'intruder', now())"
+    )
+    with as_role(two_pools, "pool_a") as mine:
+        answers = [attempt(mine, name, (number, pool)) for number in (theirs, 1000)]
+        answers.append(attempt(mine, session, (pool,)))
+
+    assert answers == ["InsufficientPrivilege"] * 3
 
 
 def test_a_pool_s_role_opens_no_session_in_another_pool(two_pools: "Layer") -> None:
@@ -288,7 +305,7 @@ def test_a_reader_changes_nothing(layer: "Layer") -> None:
 
 def test_the_dispatcher_changes_no_event_connection_or_lane(layer: "Layer") -> None:
     assert _granted(layer, "dispatcher", "insert") == ["dead_letter", "job"]
-    assert _granted(layer, "dispatcher", "update") == ["dispatch_cursor", "dispatcher_sleep"]
+    assert _granted(layer, "dispatcher", "update") == ["dispatch_cursor", "dispatcher_sleep", "worker"]
 
 
 def test_the_operator_reads_no_event(two_pools: "Layer") -> None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import psycopg
 import pytest
 
+from store.lanes import open_session
 from store.upkeep import maintain, read_backlog
 
 if TYPE_CHECKING:
@@ -161,6 +162,22 @@ async def test_dead_letters_and_dedupe_keys_end_in_their_time(layer: "Layer") ->
     assert ("deleted 1", "dead_letter") in done
     assert layer.column("select job_id from integration.dead_letter") == [2]
     assert layer.column("select dedupe_key from integration.event_dedupe") == ["new"]
+
+
+async def test_a_worker_s_name_is_kept_as_long_as_its_attempts_may_be(layer: "Layer") -> None:
+    pool = (await layer.publish()).pool
+    async with await layer.connect("pool_a") as worker:
+        alive = await open_session(worker, pool, "alive", timedelta(minutes=5))
+    layer.admin.execute("update integration.worker set seen_at = now() - interval '100 days'")
+    for session, days in ((1001, 33), (1002, 31)):
+        layer.admin.execute(
+            "insert into integration.worker values (%s, %s, 'gone', now() - make_interval(days => %s))",
+            (session, pool, days),
+        )
+    await upkeep(layer)
+
+    kept = layer.rows("select session, seen_at > now() - interval '1 day' from integration.worker order by 1")
+    assert kept == [(alive, True), (1002, False)]
 
 
 async def test_upkeep_waits_for_no_lock_for_ever_and_blocks_no_producer_meanwhile(layer: "Layer") -> None:

@@ -13,7 +13,20 @@ import psycopg
 import pytest
 
 # Importing them defines their statements.
-from store import dispatch, history, jobs, lanes, leadership, pools, publication, removal, upkeep
+from store import (
+    connections,
+    dispatch,
+    export,
+    history,
+    jobs,
+    lanes,
+    leadership,
+    pools,
+    publication,
+    removal,
+    upkeep,
+    watching,
+)
 from store.arrays import numbers, plain_texts
 from store.database import connect
 from store.statement import Statement, all_statements
@@ -138,6 +151,9 @@ def parameters_of(volume: Volume) -> dict[Statement, tuple[str, Sequence[object]
                 numbers([204] * 100),
                 numbers([1000] * 100),
                 numbers([1000] * 100),
+                numbers([None] * 100),
+                numbers([900] * 100),
+                plain_texts(["ab" * 32] * 100),
             ),
             200,
         ),
@@ -307,7 +323,20 @@ def test_every_statement_carries_its_name_to_the_server() -> None:
 
 @pytest.mark.parametrize("what", all_statements(), ids=lambda what: what.name)
 def test_every_statement_can_be_prepared(volume: Volume, volume_layer: "Layer", what: Statement) -> None:
-    assert {dispatch, history, jobs, lanes, leadership, pools, publication, removal, upkeep}
+    assert {
+        connections,
+        dispatch,
+        export,
+        history,
+        jobs,
+        lanes,
+        leadership,
+        pools,
+        publication,
+        removal,
+        upkeep,
+        watching,
+    }
     with psycopg.connect(volume_layer.admin_dsn) as connection:
         psycopg.RawCursor(connection).execute(b"prepare tried as " + what.sql)
         connection.rollback()
