@@ -12,8 +12,9 @@ from heapq import heappop, heappush
 
 from contracts.ids import ConnectionId, PoolId, RouteId, SessionId
 from delivery.clock import DatabaseClock
-from delivery.lane import Entry, Lane
+from delivery.lane import Lane
 from delivery.scheduler import Scheduler
+from delivery.window import Entry
 
 
 class Desk:
@@ -53,17 +54,17 @@ class Desk:
         """Sort a lane after something happened to it."""
         if self.lanes.get(lane.id) is not lane:
             return
-        if lane.to_hold:
+        if lane.jobs.to_hold:
             self.holding.add(lane)
         if lane.reload_wanted and not lane.changed:
             self.reloading.add(lane)
-        if lane.backlogged and lane.has_room:
+        if lane.jobs.backlogged and lane.has_room:
             self.hungry.add(lane)
-        if lane.held_wanted and lane.may_fetch_held:
+        if lane.jobs.held_wanted and lane.may_fetch_held:
             self.unblocked.add(lane)
-        if lane.next_due is not None and lane.next_due <= now:
+        if lane.jobs.next_due is not None and lane.jobs.next_due <= now:
             self.due.add(lane)
-        if lane.probe_at is not None and lane.probe_at <= now:
+        if lane.health.probe_at is not None and lane.health.probe_at <= now:
             self.probing.add(lane)
         if self.holding or self.reloading or self.hungry or self.unblocked or self.due or self.probing:
             self.jobs_wanted.set()
@@ -100,7 +101,7 @@ class Desk:
 
     def arm(self, lane: Lane) -> None:
         """Set the alarms that a freshly loaded lane needs."""
-        for at in (lane.next_due, lane.probe_at, lane.paused_until):
+        for at in (lane.jobs.next_due, lane.health.probe_at, lane.paused_until):
             if at is not None:
                 self.set_alarm(lane, at)
 

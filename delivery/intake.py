@@ -14,8 +14,10 @@ from itertools import islice
 
 from contracts.ids import EventId, JobId
 from delivery.desk import Desk
-from delivery.lane import BEHIND_LIMIT, WINDOW, Entry, Lane, LaneState
+from delivery.health import LaneState
+from delivery.lane import Lane
 from delivery.metrics import WorkerMetrics
+from delivery.window import BEHIND_LIMIT, WINDOW, Entry
 from programs.reconnect import Reconnecting
 from store.database import Database
 from store.errors import DatabaseUnreachableError
@@ -115,21 +117,21 @@ class Intake:
 
     async def _read_backlogs(self, database: Database) -> None:
         lanes = _take(self._desk.hungry)
-        wanting = [lane for lane in lanes if lane.backlogged and lane.has_room]
+        wanting = [lane for lane in lanes if lane.jobs.backlogged and lane.has_room]
         if not wanting:
             return
         limit = max(10, min(WINDOW // 2, JOBS_AT_ONCE // len(wanting)))
         for lane in wanting:
-            lane.window = max(20, min(WINDOW, MEMORY_JOBS // (len(self._desk.hungry) + len(wanting))))
+            lane.jobs.size = max(20, min(WINDOW, MEMORY_JOBS // (len(self._desk.hungry) + len(wanting))))
         with _being_read(wanting):
-            jobs = await lane_jobs(database, [(lane.id, lane.cursor) for lane in wanting], limit=limit)
+            jobs = await lane_jobs(database, [(lane.id, lane.jobs.cursor) for lane in wanting], limit=limit)
             found = _by_lane(jobs)
             for lane in wanting:
                 mine = found.get(lane.id, [])
                 if len(mine) < limit:
-                    lane.backlogged = False
+                    lane.jobs.backlogged = False
                 for job in mine:
-                    self._note(lane, lane.feed(job))
+                    self._note(lane, lane.jobs.feed(job))
                 self._review(lane)
 
     async def _read_due(self, database: Database) -> None:
@@ -142,12 +144,12 @@ class Intake:
         if not ready:
             return
         for lane in ready:
-            lane.next_due = None  # what is deferred from now on sets it again, and must not be forgotten below
+            lane.jobs.next_due = None  # what is deferred from now on sets it again, and must not be forgotten below
         try:
             await self._read_due_of(database, ready)
         except DatabaseUnreachableError:
             for lane in ready:
-                lane.next_due = now
+                lane.jobs.next_due = now
             raise
 
     async def _read_due_of(self, database: Database, ready: list[Lane]) -> None:
@@ -160,22 +162,22 @@ class Intake:
             for lane in ready:
                 mine = found.get(lane.id, [])
                 for job in mine:
-                    self._note(lane, lane.feed_due(job))
+                    self._note(lane, lane.jobs.feed_due(job))
                 seconds = POLL_SECONDS if len(mine) == WINDOW else following.get(lane.id)
                 if seconds is not None:
-                    lane.next_due = min(now + seconds, lane.next_due or math.inf)
-                if lane.next_due is not None:
-                    self._desk.set_alarm(lane, lane.next_due)
+                    lane.jobs.next_due = min(now + seconds, lane.jobs.next_due or math.inf)
+                if lane.jobs.next_due is not None:
+                    self._desk.set_alarm(lane, lane.jobs.next_due)
                 self._review(lane)
 
     async def _read_held(self, database: Database) -> None:
         lanes = _take(self._desk.unblocked)
         # What must be held is written before what is held is read; otherwise a job could be passed by a later one.
-        self._desk.holding.update(lane for lane in lanes if lane.to_hold)
+        self._desk.holding.update(lane for lane in lanes if lane.jobs.to_hold)
         while self._desk.holding:
             await self._hold(database)
         ready = [lane for lane in lanes if lane.may_fetch_held]
-        keys = [(lane.id, subject) for lane in ready for subject in lane.held_wanted][:LANES_AT_ONCE]
+        keys = [(lane.id, subject) for lane in ready for subject in lane.jobs.held_wanted][:LANES_AT_ONCE]
         if not keys:
             return
         # One may be given back meanwhile; what is fed to it then never starts.
@@ -188,7 +190,7 @@ class Intake:
             for connection, subject in keys:
                 lane = by_id[connection]
                 mine = found.get((connection, subject), [])
-                for entry in lane.feed_held(subject, mine, all_of_them=len(mine) < BEHIND_LIMIT):
+                for entry in lane.jobs.feed_held(subject, mine, all_of_them=len(mine) < BEHIND_LIMIT):
                     self._note(lane, entry)
             for lane in lanes:
                 self._review(lane)
@@ -198,10 +200,10 @@ class Intake:
         lanes = [
             lane
             for lane in _take(self._desk.probing)
-            if lane.state is LaneState.QUARANTINED
+            if lane.health.state is LaneState.QUARANTINED
             and not lane.suspended
-            and lane.probe_at is not None
-            and lane.probe_at <= now
+            and lane.health.probe_at is not None
+            and lane.health.probe_at <= now
         ]
         if not lanes:
             return
@@ -216,12 +218,12 @@ class Intake:
                     self._eventless.append(entry)
 
     async def _hold(self, database: Database) -> None:
-        held = {lane: list(lane.to_hold) for lane in _take(self._desk.holding)}
+        held = {lane: list(lane.jobs.to_hold) for lane in _take(self._desk.holding)}
         jobs = [job for ids in held.values() for job in ids]
         if jobs:
             await settle(database, self._desk.pool, self._desk.session, Settlement(held=jobs))
         for lane, ids in held.items():
-            lane.held(ids)
+            lane.jobs.held(ids)
 
     async def _reload(self, database: Database) -> None:
         lanes = [lane for lane in _take(self._desk.reloading) if lane.reload_wanted and not lane.changed]
@@ -260,7 +262,7 @@ class Intake:
     def _note(self, lane: Lane, entry: Entry | None) -> None:
         if entry is not None:
             self._eventless.append(entry)
-        elif lane.to_hold:
+        elif lane.jobs.to_hold:
             self._desk.holding.add(lane)
 
     def _review(self, lane: Lane) -> None:
@@ -278,7 +280,7 @@ def _take(lanes: set[Lane]) -> list[Lane]:
 def _being_read(lanes: Iterable[Lane]) -> Iterator[None]:
     with ExitStack() as stack:
         for lane in lanes:
-            stack.enter_context(lane.being_read())
+            stack.enter_context(lane.jobs.being_read())
         yield
 
 

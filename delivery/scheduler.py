@@ -8,7 +8,8 @@ ring, so quarantined, paused, throttled and empty ones cost nothing.
 from collections import deque
 
 from contracts.ids import TenantId
-from delivery.lane import Entry, Lane
+from delivery.lane import Lane
+from delivery.window import Entry
 
 
 class Scheduler:

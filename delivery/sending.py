@@ -18,9 +18,10 @@ from delivery import effects
 from delivery.backoff import obeyed, pause, retry_delay
 from delivery.desk import Desk
 from delivery.effects import effect_of, outcome_name
-from delivery.lane import Entry, Lane
+from delivery.lane import Lane
 from delivery.metrics import WorkerMetrics
 from delivery.settling import Result, Settling
+from delivery.window import Entry
 from programs.reconnect import Reconnecting
 from store.errors import DatabaseUnreachableError
 from store.jobs import EventRow, load_data
@@ -129,8 +130,8 @@ class Sending:
         lane, now = entry.lane, time.monotonic()
         lane.under_way -= 1
         if entry.probe:
-            lane.drop(entry)
-            lane.probe_at = now
+            lane.jobs.drop(entry)
+            lane.health.probe_at = now
         else:
             lane.put_back(entry)
         self._desk.set_alarm(lane, now + RETRY_READING_SECONDS)
@@ -211,8 +212,8 @@ class Sending:
                 lane.put_back(entry)
             case _:
                 assert_never(effect)
-        if lane.changed and lane.probe_at is not None:
-            self._desk.set_alarm(lane, lane.probe_at)
+        if lane.changed and lane.health.probe_at is not None:
+            self._desk.set_alarm(lane, lane.health.probe_at)
 
     def _rest(self, lane: Lane, entry: Entry, rest: timedelta, now: float) -> None:
         lane.paused(now + rest.total_seconds())
@@ -238,17 +239,17 @@ class Sending:
                 else:
                     rest = pause(lane.delivery.retry, 1, self._random, effect.at_least)
                 lane.paused(now + rest.total_seconds())
-                lane.drop(entry)
+                lane.jobs.drop(entry)
             case effects.Retry():
                 lane.probe_failed(now, f"still failing: {_summary(result.report)}", probing=True)
-                lane.drop(entry)
+                lane.jobs.drop(entry)
             case effects.Quarantine(reason, probing):
                 lane.probe_failed(now, _reason(reason, result.report), probing=probing)
-                lane.drop(entry)
+                lane.jobs.drop(entry)
             case _:
                 assert_never(effect)
-        if lane.probe_at is not None:
-            self._desk.set_alarm(lane, lane.probe_at)
+        if lane.health.probe_at is not None:
+            self._desk.set_alarm(lane, lane.health.probe_at)
 
 
 def _reason(reason: str, report: Report) -> str:

@@ -14,8 +14,9 @@ from datetime import timedelta
 from contracts.outcomes import Report
 from delivery.desk import Desk
 from delivery.effects import outcome_name
-from delivery.lane import Entry, Lane
+from delivery.lane import Lane
 from delivery.metrics import WorkerMetrics
+from delivery.window import Entry
 from programs.reconnect import Reconnecting
 from store.database import Database
 from store.errors import LeaseLostError
@@ -111,7 +112,7 @@ class Settling:
             raise
         self._metrics.fenced.inc(len(batch) - kept)
         for result in batch:
-            result.entry.lane.settled(result.entry)
+            result.entry.lane.jobs.settled(result.entry)
         self._go_on({result.entry.lane for result in batch})
 
     async def _write_others(self, database: Database) -> None:
@@ -160,10 +161,10 @@ class Settling:
             lane = result.entry.lane
             if result.deferral is not None:
                 due = result.ended + result.deferral[1].total_seconds()
-                lane.deferred(result.entry, due)
+                lane.jobs.deferred(result.entry, due)
                 self._desk.set_alarm(lane, due)
             elif result.burial is not None:
-                lane.settled(result.entry)
+                lane.jobs.settled(result.entry)
             # Otherwise the job was put back or dropped when its attempt ended: nothing of it had to be written.
 
     def _go_on(self, lanes: set[Lane]) -> None:

@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from contracts.ids import EventId, JobId, RouteId
-from delivery.lane import Entry, Lane
+from delivery.lane import Lane
 from delivery.scheduler import Scheduler
+from delivery.window import Entry
 from store.jobs import Job
 
 MakeLane = Callable[..., Lane]
@@ -19,7 +20,7 @@ AT = datetime(2026, 11, 20, tzinfo=UTC)
 
 def fed(lane: Lane, jobs: int = 200) -> Lane:
     for number in range(1, jobs + 1):
-        entry = lane.feed(Job(JobId(number), lane.id, RouteId(1), EventId(number), AT, None, 0))
+        entry = lane.jobs.feed(Job(JobId(number), lane.id, RouteId(1), EventId(number), AT, None, 0))
         if entry is not None:
             entry.loaded = True
     return lane
