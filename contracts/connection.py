@@ -356,10 +356,18 @@ class ThrottleSpec(WireModel):
 
 
 class RetrySpec(WireModel):
-    """What happens after a failed attempt: exponential delays with full jitter."""
+    """What happens after a failed attempt: exponential delays with full jitter, or a schedule."""
 
     max_attempts: Annotated[int, Strict(), Field(ge=1, le=100)] = 12
     """Attempts before a job becomes a dead letter."""
+    schedule: (
+        Annotated[tuple[Annotated[Duration, DurationBounds("100ms", "168h")], ...], Field(min_length=1, max_length=32)]
+        | None
+    ) = None
+    """The delays after the first, second, … failed attempt, in the place of initialDelay and maxDelay; the last one
+    goes on for as long as maxAttempts allows. Each is lengthened at random by up to a tenth."""
+    expire_after: Annotated[Duration, DurationBounds("1s", "720h")] | None = None
+    """How long after its event a job may still be tried; then it becomes a dead letter with the reason Expired."""
     initial_delay: Annotated[Duration, DurationBounds("100ms", "1h")] = timedelta(seconds=5)
     """Bound of the first delay; it doubles with each attempt."""
     max_delay: Annotated[Duration, DurationBounds("100ms", "168h")] = timedelta(hours=10)

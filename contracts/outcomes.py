@@ -115,9 +115,11 @@ Outcome = (
 class Report:
     """One attempt's outcome with what a person needs to understand it.
 
-    `detail` is safe to store and show: redacted, at most DETAIL_LIMIT characters.
+    `detail` is safe to store and show: redacted, at most DETAIL_LIMIT characters. `rest` says for how long the partner
+    would refuse more, whatever it answered to this.
     """
 
     outcome: Outcome
     status_code: int | None = None
     detail: str = ""
+    rest: timedelta | None = None

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from itertools import islice
 
+from contracts.durations import format_duration
 from contracts.ids import EventId, JobId
 from delivery.desk import Desk
 from delivery.health import LaneState
@@ -20,6 +21,7 @@ from delivery.metrics import WorkerMetrics
 from delivery.window import BEHIND_LIMIT, WINDOW, Entry
 from programs.reconnect import Reconnecting
 from store.database import Database
+from store.deadlines import LOOKED_AT, expire_jobs
 from store.errors import DatabaseUnreachableError
 from store.jobs import (
     EventRow,
@@ -43,6 +45,9 @@ SPACING_SECONDS = 0.002
 POLL_SECONDS = 1.0
 """How long a lost notification can go unnoticed."""
 
+EXPIRE_SECONDS = 5.0
+"""How often jobs of lanes that stand still are looked through for those whose deadline has passed."""
+
 TAIL_LIMIT = 2_000
 LANES_AT_ONCE = 200
 JOBS_AT_ONCE = 4_000
@@ -59,6 +64,7 @@ class Intake:
         self._database = database
         self._tail = JobId(0)
         self._eventless: list[Entry] = []
+        self._expire_at = 0.0
 
     async def start(self) -> None:
         """Set the point from which the tail is followed; call before the first lane is owned."""
@@ -102,6 +108,8 @@ class Intake:
             await self._read_held(database)
         if desk.probing:
             await self._read_probes(database)
+        if self._expire_at <= time.monotonic():
+            await self._expire(database)
         await self._load_events(database)
 
     async def _follow_tail(self, database: Database) -> None:
@@ -216,6 +224,25 @@ class Intake:
                     self._desk.set_alarm(lane, now + POLL_SECONDS)
                 else:
                     self._eventless.append(entry)
+
+    async def _expire(self, database: Database) -> None:
+        """Bury what has expired in lanes that stand still.
+
+        None of their jobs is in memory, and probes, the only ones that could start, are read by this coroutine.
+        """
+        self._expire_at = time.monotonic() + EXPIRE_SECONDS
+        deadlines = {
+            lane.id: (lane.expire_after, format_duration(lane.expire_after))
+            for lane in self._desk.lanes.values()
+            if lane.expire_after is not None and lane.stands_still
+        }
+        if not deadlines:
+            return
+        for connection, jobs in (await expire_jobs(database, self._desk.session, deadlines)).items():
+            if lane := self._desk.lanes.get(connection):
+                self._metrics.expired(lane.connection, jobs)
+            if jobs >= LOOKED_AT:
+                self._expire_at = 0.0
 
     async def _hold(self, database: Database) -> None:
         held = {lane: list(lane.jobs.to_hold) for lane in _take(self._desk.holding)}

@@ -22,6 +22,7 @@ class Lane:
         self.connection = connection
         self.connector = connector
         self.generation = row.generation
+        self.expire_after = connection.spec.delivery.retry.expire_after
         throttle = connection.spec.delivery.throttle
         # No tokens in the row: its last owner died with them in hand and may have spent them all.
         tokens = 0.0
@@ -53,6 +54,7 @@ class Lane:
         self.connection = connection
         self.connector = connector
         self.generation = generation
+        self.expire_after = connection.spec.delivery.retry.expire_after
         throttle = connection.spec.delivery.throttle
         self.bucket.resize(throttle.requests_per_second, float(throttle.burst), now)
 
@@ -81,6 +83,12 @@ class Lane:
     def delivers(self) -> bool:
         """Whether jobs may start at all."""
         return self.health.state is LaneState.OPEN and not (self.suspended or self.releasing or self.reload_wanted)
+
+    @property
+    def stands_still(self) -> bool:
+        """Whether no job will start and none is under way: quarantined or suspended, and nothing is left to write."""
+        stopped = self.suspended or self.health.state is LaneState.QUARANTINED
+        return stopped and not (self.releasing or self.changed or self.reload_wanted) and self.jobs.idle
 
     @property
     def has_room(self) -> bool:
@@ -132,6 +140,14 @@ class Lane:
         self.under_way += 1
         return self.jobs.start()
 
+    def not_sent(self, entry: Entry, now: float) -> None:
+        """Take back what starting a job cost, since it was not sent; another probe may start in the place of one."""
+        self.under_way -= 1
+        if entry.probe:
+            self.health.probe_at = now
+        else:
+            self.bucket.give_back(now)
+
     # Ending ----------------------------------------------------------------------------------------------------------
 
     def put_back(self, entry: Entry) -> None:
@@ -159,6 +175,12 @@ class Lane:
         self.throttled_in_a_row += 1
         self.paused_until = max(self.paused_until, until)
         self.changed = True
+
+    def rest(self, until: float) -> None:
+        """Note that the partner's budget is used up until then, although nothing was refused."""
+        if until > self.paused_until:
+            self.paused_until = until
+            self.changed = True
 
     def quarantine(self, now: float, reason: str, *, probing: bool) -> None:
         """Stop the lane; its backlog stays in the database."""

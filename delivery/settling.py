@@ -10,6 +10,7 @@ import asyncio
 import time
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import NamedTuple
 
 from contracts.outcomes import Report
 from delivery.desk import Desk
@@ -31,17 +32,28 @@ UNSETTLED_LIMIT = 10_000
 """Results that may wait for the database; at more, nothing new is sent."""
 
 
+class Burial(NamedTuple):
+    """What a job's dead letter says."""
+
+    reason: str
+    detail: str
+    attempts: int
+
+
 @dataclass(slots=True)
 class Result:
-    """One ended attempt: exactly one of `deferral`, `burial` and `returned` is set unless it was a success."""
+    """What came of a started job: a success, a deferral, a burial, or nothing but the record of an attempt.
+
+    No report: it was not tried.
+    """
 
     entry: Entry
-    report: Report
+    report: Report | None
     started: float
     ended: float
     success: bool = False
     deferral: tuple[int, timedelta] | None = None
-    burial: str | None = None
+    burial: Burial | None = None
 
 
 class Settling:
@@ -120,7 +132,7 @@ class Settling:
         changed, hasten = self._changed_lanes, self._hasten
         now = time.monotonic()
         what = Settlement(
-            attempts=[self._attempt(result, now) for result in others],
+            attempts=[_attempt(result, result.report, now) for result in others if result.report is not None],
             lanes=[lane.change(now) for lane in changed],
             hasten=[lane.id for lane in hasten],
             deferred=[_deferral(result, *result.deferral, now) for result in others if result.deferral is not None],
@@ -173,21 +185,22 @@ class Settling:
             self._desk.review(lane, now)
         self._desk.start_jobs()
 
-    def _attempt(self, result: Result, now: float) -> AttemptRow:
-        job, lane, report = result.entry.job, result.entry.lane, result.report
-        return AttemptRow(
-            job.id,
-            job.event,
-            lane.connection.tenant,
-            lane.id,
-            job.route,
-            job.attempts + 1,
-            outcome_name(report.outcome),
-            report.status_code,
-            (result.ended - result.started) * 1000,
-            (now - result.ended) * 1000,
-            report.detail or None,
-        )
+
+def _attempt(result: Result, report: Report, now: float) -> AttemptRow:
+    job, lane = result.entry.job, result.entry.lane
+    return AttemptRow(
+        job.id,
+        job.event,
+        lane.connection.tenant,
+        lane.id,
+        job.route,
+        job.attempts + 1,
+        outcome_name(report.outcome),
+        report.status_code,
+        (result.ended - result.started) * 1000,
+        (now - result.ended) * 1000,
+        report.detail or None,
+    )
 
 
 def _success(result: Result, now: float) -> Success:
@@ -196,7 +209,7 @@ def _success(result: Result, now: float) -> Success:
         job.id,
         job.attempts,
         result.entry.lane.connection.tenant,
-        result.report.status_code,
+        result.report.status_code if result.report else None,
         int((result.ended - result.started) * 1_000_000),
         int((now - result.ended) * 1_000_000),
     )
@@ -207,6 +220,6 @@ def _deferral(result: Result, attempts: int, delay: timedelta, now: float) -> De
     return Deferral(job.id, job.attempts, attempts, max(0.0, delay.total_seconds() - (now - result.ended)))
 
 
-def _dead_letter(result: Result, reason: str) -> DeadLetter:
+def _dead_letter(result: Result, burial: Burial) -> DeadLetter:
     job = result.entry.job
-    return DeadLetter(job.id, job.attempts, job.attempts + 1, reason, result.report.detail)
+    return DeadLetter(job.id, job.attempts, burial.attempts, burial.reason, burial.detail)

@@ -29,6 +29,10 @@ class TokenBucket:
         self._tokens -= 1
         return True
 
+    def give_back(self, now: float) -> None:
+        """Return a token that was taken for nothing."""
+        self._tokens = min(self.burst, self.available(now) + 1)
+
     def seconds_until_next(self, now: float) -> float:
         """Return how long until one token is there; zero if it is."""
         return max(0.0, (1 - self.available(now)) / self.rate)

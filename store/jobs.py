@@ -121,7 +121,7 @@ class Settlement:
     hasten: list[ConnectionId] = field(default_factory=list)
 
     def __bool__(self) -> bool:
-        return bool(self.attempts or self.held or self.lanes or self.hasten)
+        return bool(self.attempts or self.dead or self.held or self.lanes or self.hasten)
 
 
 @dataclass(frozen=True, slots=True)

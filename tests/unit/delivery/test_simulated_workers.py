@@ -12,7 +12,7 @@ import os
 import selectors
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -52,6 +52,8 @@ T = TypeVar("T")
 POOL = PoolId(1)
 RATE, BURST, CONCURRENCY = 50.0, 20, 4
 LEASE = timedelta(seconds=5)
+EPOCH = 1_700_000_000
+"""What the database's clock says more than the monotonic one."""
 NAMESPACE_UUID = UUID(int=7)
 
 
@@ -108,6 +110,7 @@ class JobRow:
     state: int = 0
     attempts: int = 0
     run_at: float = 0.0
+    emitted: float = field(default_factory=lambda: time.monotonic())  # noqa: PLW0108 -- time is replaced later
 
 
 @dataclass
@@ -235,7 +238,7 @@ class Tables:
         return sorted(found, key=lambda job: job.id)
 
     def _job(self, row: JobRow) -> Job:
-        at = datetime(2026, 1, 1, tzinfo=UTC)
+        at = datetime.fromtimestamp(row.emitted + EPOCH, UTC)
         return Job(row.id, row.connection, RouteId(1), row.event, at, row.subject, row.attempts)
 
     async def lane_jobs(self, link: Link, cursors: Sequence[tuple[ConnectionId, JobId]], *, limit: int) -> list[Job]:
@@ -361,6 +364,26 @@ class Tables:
             frozenset(change.connection for change in what.lanes if change.connection not in changed),
         )
 
+    # store.deadlines
+
+    async def expire_jobs(
+        self, link: Link, session: SessionId, deadlines: Mapping[ConnectionId, tuple[timedelta, str]]
+    ) -> dict[ConnectionId, int]:
+        def work() -> dict[ConnectionId, int]:
+            expired: Counter[ConnectionId] = Counter()
+            for job in list(self.jobs.values()):
+                lane = self.lanes[job.connection]
+                stands_still = lane.suspended or lane.state == "Quarantined"
+                if lane.owner != session or job.connection not in deadlines or not stands_still:
+                    continue
+                if time.monotonic() - job.emitted > deadlines[job.connection][0].total_seconds():
+                    del self.jobs[job.id]
+                    self.dead[job.event] = "Expired"
+                    expired[job.connection] += 1
+            return expired
+
+        return await self.step(link, work)
+
     # store.lanes
 
     async def find_pool(self, link: Link) -> tuple[PoolId, str]:
@@ -384,7 +407,7 @@ class Tables:
         def work() -> float:
             self._fence(session)
             self.sessions[session] = (self.sessions[session][0], time.monotonic() + lease.total_seconds())
-            return time.monotonic() + 1_700_000_000
+            return time.monotonic() + EPOCH
 
         return await self.step(link, work)
 
@@ -572,7 +595,7 @@ class Partners:
             lambda: Transient(timedelta(seconds=random.random() * 3)),
             RateLimited,
             lambda: RateLimited(timedelta(seconds=random.random() * 3)),
-            lambda: QuotaExhausted(datetime.fromtimestamp(time.monotonic() + 1_700_000_003, UTC)),
+            lambda: QuotaExhausted(datetime.fromtimestamp(time.monotonic() + EPOCH + 3, UTC)),
             lambda: Locked(timedelta(seconds=random.random() * 3)),
             Invalid,
             Misconfigured,
@@ -612,6 +635,7 @@ class Weather:
     subjects: int = 4
     events: int = 150
     max_attempts: int = 6
+    expire_after: str | None = None
 
 
 @dataclass
@@ -634,7 +658,7 @@ class World:
         tables, setattr_ = self.tables, self.patch.setattr
         for module, names in {
             "delivery.intake": "last_job tail_jobs lane_jobs due_jobs probe_jobs next_due held_jobs load_events settle "
-            "read_lanes",
+            "read_lanes expire_jobs",
             "delivery.settling": "finish settle",
             "delivery.sending": "load_data",
             "delivery.worker": "find_pool open_session",
@@ -673,7 +697,8 @@ class World:
             "webhook": {"url": "https://example.com/", "signing": {"secretsFrom": [{"name": "hook", "key": "k"}]}},
             "delivery": {
                 "throttle": {"requestsPerSecond": RATE, "burst": BURST, "concurrency": CONCURRENCY},
-                "retry": {"maxAttempts": self.weather.max_attempts, "initialDelay": "200ms", "maxDelay": "2s"},
+                "retry": {"maxAttempts": self.weather.max_attempts, "initialDelay": "200ms", "maxDelay": "2s"}
+                | ({"expireAfter": self.weather.expire_after} if self.weather.expire_after else {}),
                 "quarantine": {"consecutiveFailures": 4, "probeInterval": "1s"},
             },
         }
@@ -781,6 +806,9 @@ WEATHERS = {
     "partners fail": Weather(partner_failures=0.4),
     "one subject in a flood": Weather(partner_failures=0.3, subjects=1, events=200),
     "every job has one attempt": Weather(partner_failures=0.4, max_attempts=1),
+    "jobs have a deadline": Weather(partner_failures=0.5, expire_after="3s", slowness=0.02),
+    "jobs have a deadline and specs change": Weather(partner_failures=0.5, expire_after="3s", publications=True),
+    "jobs have a deadline and workers come and go": Weather(partner_failures=0.5, expire_after="2s", rebalancing=True),
     "the database breaks": Weather(database_failures=0.02),
     "the database is slow and partners fail": Weather(partner_failures=0.4, slowness=0.05),
     "specs change": Weather(publications=True, slowness=0.02),
