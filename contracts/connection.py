@@ -382,13 +382,37 @@ class RetrySpec(WireModel):
         return self
 
 
+class FailureRateSpec(WireModel):
+    """A part of the recent attempts that fails."""
+
+    percent: Annotated[int, Strict(), Field(ge=1, le=100)] = 50
+    """Failed attempts of a hundred that stop the connection."""
+    window: Annotated[Duration, DurationBounds("10s", "24h")] = timedelta(minutes=5)
+    """Time over which attempts are counted."""
+    minimum_attempts: Annotated[int, Strict(), Field(ge=1, le=100_000)] = 20
+    """Attempts within the window below which nothing is concluded."""
+
+
+class RampSpec(WireModel):
+    """How a connection comes back from quarantine: with 10, 25 and 50 percent of its limits, then with all of them."""
+
+    successes: Annotated[int, Strict(), Field(ge=1, le=10_000)] = 20
+    """Deliveries that complete a step."""
+    duration: Annotated[Duration, DurationBounds("1s", "24h")] = timedelta(minutes=1)
+    """Time without a failure that completes a step as well."""
+
+
 class QuarantineSpec(WireModel):
-    """When a failing connection is stopped, and how often it is tried again."""
+    """When a failing connection is stopped, how often it is tried again, and how it comes back."""
 
     consecutive_failures: Annotated[int, Strict(), Field(ge=1, le=10_000)] = 10
     """Failed attempts in a row, over all jobs, that stop the connection."""
+    failure_rate: FailureRateSpec | None = None
+    """A rate of failures that stops the connection as well, however few come in a row."""
     probe_interval: Annotated[Duration, DurationBounds("1s", "24h")] = timedelta(minutes=5)
-    """Time between two probes of a stopped connection."""
+    """Time between two probes of a stopped connection; it doubles with each failed probe, up to an hour."""
+    ramp: RampSpec = RampSpec()
+    """How the connection comes back."""
 
 
 class DeliverySpec(WireModel):

@@ -44,13 +44,13 @@ class Consequences:
         if entry.probe:
             self._probe_ended(entry, report, result, ended)
         elif type(report.outcome) is Delivered:
-            lane.succeeded()
+            lane.succeeded(ended)
             result.success = True
         else:
             self._apply(entry, report, result, ended)
         if report.rest is not None:
             lane.rest(ended + obeyed(lane.delivery.retry, report.rest).total_seconds())
-            self._desk.set_alarm(lane, lane.paused_until)
+            self._desk.set_alarm(lane, lane.pace.paused_until)
         self._metrics.attempted(lane.connection, report, ended - started)
         if result.success and entry.event is not None:
             self._metrics.delivered(lane.connection, self._desk.clock.now() - entry.event.at.timestamp())
@@ -82,7 +82,7 @@ class Consequences:
         effect = effect_of(report.outcome, self._desk.clock.datetime)
         match effect:
             case effects.Finish():
-                lane.succeeded()
+                lane.succeeded(now)
                 result.success = True
             case effects.Retry(at_least):
                 made = job.attempts + 1
@@ -94,11 +94,11 @@ class Consequences:
             case effects.Wait(at_least):
                 self._defer(result, job.attempts, obeyed(retry, at_least), _summary(report))
             case effects.Pause(at_least):
-                self._pause(entry, pause(retry, lane.throttled_in_a_row + 1, self._random, at_least), now)
+                self._pause(entry, pause(retry, lane.pace.throttled_in_a_row + 1, self._random, at_least), now)
             case effects.PauseUntilReset(duration):
                 self._pause(entry, duration, now)
             case effects.Bury(reason):
-                lane.succeeded()
+                lane.succeeded(now)
                 result.burial = Burial(reason, report.detail, job.attempts + 1)
             case effects.Quarantine(reason, probing):
                 lane.quarantine(now, _reason(reason, report), probing=probing)
@@ -129,7 +129,7 @@ class Consequences:
         lane = entry.lane
         lane.paused(now + duration.total_seconds())
         lane.put_back(entry)
-        self._desk.set_alarm(lane, lane.paused_until)
+        self._desk.set_alarm(lane, lane.pace.paused_until)
 
     def _probe_ended(self, entry: Entry, report: Report, result: Result, now: float) -> None:
         """A probe that the partner understood reopens the lane; one that failed costs its job no attempt."""
@@ -138,12 +138,12 @@ class Consequences:
         match effect:
             case effects.Finish():
                 result.success = True
-                self._reopen(lane)
+                self._reopen(lane, now, "a probe was delivered")
             case effects.Bury(reason):
                 result.burial = Burial(reason, report.detail, entry.job.attempts + 1)
-                self._reopen(lane)
+                self._reopen(lane, now, f"a probe was understood: {_reason(reason, report)}")
             case effects.Pause() | effects.PauseUntilReset() | effects.Wait():
-                lane.reopen()
+                lane.reopen(now, f"a probe was understood: {_summary(report)}")
                 if isinstance(effect, effects.PauseUntilReset):
                     duration = effect.duration
                 else:
@@ -161,8 +161,8 @@ class Consequences:
         if lane.health.probe_at is not None:
             self._desk.set_alarm(lane, lane.health.probe_at)
 
-    def _reopen(self, lane: Lane) -> None:
-        lane.reopen()
+    def _reopen(self, lane: Lane, now: float, reason: str) -> None:
+        lane.reopen(now, reason)
         self._settling.note_lane(lane, hasten=True)
 
 

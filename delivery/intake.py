@@ -219,7 +219,7 @@ class Intake:
             oldest = {job.connection: job for job in await probe_jobs(database, [lane.id for lane in lanes])}
             for lane in lanes:
                 job = oldest.get(lane.id)
-                entry = None if job is None else lane.feed_probe(job)
+                entry = None if job is None else lane.feed_probe(job, now)
                 if entry is None:
                     self._desk.set_alarm(lane, now + POLL_SECONDS)
                 else:

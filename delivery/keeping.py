@@ -13,6 +13,7 @@ from contracts.errors import InvalidSpecError
 from contracts.ids import ConnectionId
 from delivery.credentials import Changes
 from delivery.desk import Desk
+from delivery.health import Actor
 from delivery.lane import Lane
 from delivery.metrics import WorkerMetrics
 from delivery.opening import Opening
@@ -82,7 +83,7 @@ class Keeping:
                 detail = {"connection": name, "reason": problem}
                 log.warning("a changed credential cannot be used; the former one stays in use", extra=detail)
             if lane.health.quarantine_reason is not None:
-                lane.health.probe_at = now
+                lane.health.ask_probe(now, Actor.CREDENTIAL)
                 self._desk.set_alarm(lane, now)
         self._count()
 
@@ -177,7 +178,7 @@ class Keeping:
     async def _release(self, database: Database, lanes: list[Lane]) -> None:
         """Give lanes back. They are forgotten first: should the answer be lost, another may own them already."""
         now = time.monotonic()
-        tokens = [(lane.id, lane.bucket.available(now)) for lane in lanes]
+        tokens = [(lane.id, lane.pace.bucket.available(now)) for lane in lanes]
         for lane in lanes:
             await self._forget(lane)
         await store.release_lanes(database, self._desk.session, tokens)

@@ -4,14 +4,19 @@ No I/O and no clock of its own: `now` is always handed in, in seconds of the mon
 tells how attempts ended; the lane says what may start next and what must be written.
 """
 
+import math
+
 from connectors.connector import Connection, Connector
 from contracts.connection import DeliverySpec
 from contracts.ids import ConnectionId
-from delivery.health import Health, LaneState
-from delivery.throttle import TokenBucket
+from delivery.health import Actor, Health, LaneState
+from delivery.pace import Pace
 from delivery.window import Entry, Window
 from store.jobs import Job, LaneChange
 from store.lanes import LaneRow
+
+TURN_SECONDS = 1.0
+"""How often time alone may change something in a lane that has not all of its limits."""
 
 
 class Lane:
@@ -23,14 +28,10 @@ class Lane:
         self.connector = connector
         self.generation = row.generation
         self.expire_after = connection.spec.delivery.retry.expire_after
-        throttle = connection.spec.delivery.throttle
-        # No tokens in the row: its last owner died with them in hand and may have spent them all.
-        tokens = 0.0
-        if row.tokens is not None:
-            tokens = row.tokens + (row.tokens_age_seconds or 0.0) * throttle.requests_per_second
-        self.bucket = TokenBucket(throttle.requests_per_second, float(throttle.burst), now, tokens)
+        delivery = connection.spec.delivery
+        self.health = Health(delivery.quarantine, row, now)
+        self.pace = Pace(delivery.throttle, row, self.health.part, now)
         self.under_way = 0
-        self.throttled_in_a_row = 0
         self.in_ring = False
         self.start_alarm = 0.0
         self.releasing = False
@@ -41,10 +42,12 @@ class Lane:
 
     def load(self, row: LaneRow, now: float) -> None:
         """Take over what the database says and forget what has not started; it is read again from there."""
-        self.health = Health(row, now)
+        self.health.load(row, now)
+        self.pace.load(row, now)
+        self.pace.allow(self.health.part, now)
+        self.next_turn = now
         self.revision = row.revision
         self.suspended = row.suspended
-        self.paused_until = now + (row.paused_for_seconds or 0.0)
         self.changed = False
         self.reload_wanted = False
         self.jobs.load(row, now)
@@ -55,8 +58,8 @@ class Lane:
         self.connector = connector
         self.generation = generation
         self.expire_after = connection.spec.delivery.retry.expire_after
-        throttle = connection.spec.delivery.throttle
-        self.bucket.resize(throttle.requests_per_second, float(throttle.burst), now)
+        self.health.reconfigure(self.delivery.quarantine)
+        self.pace.reconfigure(self.delivery.throttle, now)
 
     @property
     def delivery(self) -> DeliverySpec:
@@ -74,8 +77,18 @@ class Lane:
             health.quarantine_reason,
             health.probes,
             None if health.probe_at is None else max(health.probe_at - now, 0.0),
-            None if self.paused_until <= now else self.paused_until - now,
+            None if self.pace.paused_until <= now else self.pace.paused_until - now,
+            None if health.asked_by is Actor.WORKER else health.asked_by.value,
+            health.ramp_percent,
+            self.pace.effective_rps,
+            self.pace.effective_concurrency,
         )
+
+    def turn(self, now: float) -> None:
+        """Do what time alone brings; call when `next_turn` has come."""
+        self.next_turn = math.inf if self.health.ramp_percent is None else now + TURN_SECONDS
+        if self.health.pass_time(now):
+            self._health_changed(now)
 
     # Feeding and starting --------------------------------------------------------------------------------------------
 
@@ -110,43 +123,37 @@ class Lane:
             return None
         return jobs.feed(job)
 
-    def feed_probe(self, job: Job) -> Entry | None:
+    def feed_probe(self, job: Job, now: float) -> Entry | None:
         """Take the one job that tries whether the quarantined partner is back; it starts at once."""
         entry = self.jobs.feed_probe(job)
         if entry is not None:
+            self.pace.bucket.owe(now)
             self.under_way += 1
             self.health.probe_at = None
         return entry
 
     def may_start(self, now: float) -> bool:
         """Whether a job may start at `now`."""
-        return (
-            self.jobs.is_ready
-            and self.delivers
-            and self.under_way < self.delivery.throttle.concurrency
-            and now >= self.paused_until
-            and self.bucket.available(now) >= 1
-        )
+        return self.jobs.is_ready and self.delivers and self.pace.may_start(self.under_way, now)
 
     def seconds_until_start(self, now: float) -> float | None:
         """Return how long until time alone lets a job start; None if something else has to happen first."""
-        if not self.jobs.has_ready or not self.delivers or self.under_way >= self.delivery.throttle.concurrency:
+        if not self.jobs.has_ready or not self.delivers:
             return None
-        return max(self.paused_until - now, self.bucket.seconds_until_next(now), 0.0)
+        return self.pace.seconds_until_start(self.under_way, now)
 
     def start(self, now: float) -> Entry:
         """Start the next job; call only when `may_start`."""
-        self.bucket.take(now)
+        self.pace.bucket.take(now)
         self.under_way += 1
         return self.jobs.start()
 
     def not_sent(self, entry: Entry, now: float) -> None:
         """Take back what starting a job cost, since it was not sent; another probe may start in the place of one."""
         self.under_way -= 1
+        self.pace.bucket.give_back(now)
         if entry.probe:
             self.health.probe_at = now
-        else:
-            self.bucket.give_back(now)
 
     # Ending ----------------------------------------------------------------------------------------------------------
 
@@ -157,44 +164,47 @@ class Lane:
         else:
             self.jobs.put_back(entry)
 
-    def succeeded(self) -> None:
+    def succeeded(self, now: float) -> None:
         """Note a success for the lane's health."""
-        self.throttled_in_a_row = 0
-        if self.health.succeeded():
-            self.changed = True
+        self.pace.throttled_in_a_row = 0
+        if self.health.succeeded(now):
+            self._health_changed(now)
 
     def failed(self, now: float, detail: str) -> None:
         """Note a failure for the lane's health; enough of them quarantine it."""
         self.changed = True
-        reason = self.health.failed(self.delivery.quarantine, detail)
+        reason = self.health.failed(now, detail)
         if reason is not None:
             self.quarantine(now, reason, probing=True)
 
     def paused(self, until: float) -> None:
         """Note that the partner asked for silence."""
-        self.throttled_in_a_row += 1
-        self.paused_until = max(self.paused_until, until)
+        self.pace.refused(until)
         self.changed = True
 
     def rest(self, until: float) -> None:
         """Note that the partner's budget is used up until then, although nothing was refused."""
-        if until > self.paused_until:
-            self.paused_until = until
+        if self.pace.rest(until):
             self.changed = True
 
     def quarantine(self, now: float, reason: str, *, probing: bool) -> None:
         """Stop the lane; its backlog stays in the database."""
-        self.health.quarantine(self.delivery.quarantine, now, reason, probing=probing)
+        self.health.quarantine(now, reason, probing=probing)
         self.jobs.forget_waiting()
-        self.changed = True
+        self._health_changed(now)
 
     def probe_failed(self, now: float, reason: str, *, probing: bool) -> None:
         """Note that the partner is not back; try again after an interval that grows to an hour."""
-        self.health.probe_failed(self.delivery.quarantine, now, reason, probing=probing)
+        self.health.probe_failed(now, reason, probing=probing)
         self.changed = True
 
-    def reopen(self) -> None:
+    def reopen(self, now: float, reason: str) -> None:
         """Leave quarantine; the lane delivers again once this is written and its jobs have been read anew."""
-        self.health.reopen()
-        self.changed = True
+        self.health.reopen(now, reason)
+        self._health_changed(now)
         self.reload_wanted = True
+
+    def _health_changed(self, now: float) -> None:
+        self.pace.allow(self.health.part, now)
+        self.next_turn = now
+        self.changed = True

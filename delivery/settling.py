@@ -70,6 +70,7 @@ class Settling:
         self._wanted = asyncio.Event()
         self._settled = asyncio.Event()
         self._settled.set()
+        desk.note_lane = self.note_lane
 
     @property
     def full(self) -> bool:
@@ -136,8 +137,10 @@ class Settling:
             lanes=[lane.change(now) for lane in changed],
             hasten=[lane.id for lane in hasten],
             deferred=[_deferral(result, *result.deferral, now) for result in others if result.deferral is not None],
+            transitions=[(lane.id, transition) for lane in changed for transition in lane.health.transitions],
             dead=[_dead_letter(result, result.burial) for result in others if result.burial is not None],
         )
+        written = {lane: len(lane.health.transitions) for lane in changed}
         self._changed_lanes, self._hasten = set(), set()
         for lane in changed:
             lane.changed = False
@@ -160,6 +163,7 @@ class Settling:
                 lane.reload_wanted = True
             else:
                 lane.revision += 1
+                del lane.health.transitions[: written[lane]]
         self._note_ends(others)
         if settled.fenced:
             for result in others:

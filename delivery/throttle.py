@@ -29,6 +29,10 @@ class TokenBucket:
         self._tokens -= 1
         return True
 
+    def owe(self, now: float) -> None:
+        """Take one token, there or not; what follows waits for it."""
+        self._tokens = self.available(now) - 1
+
     def give_back(self, now: float) -> None:
         """Return a token that was taken for nothing."""
         self._tokens = min(self.burst, self.available(now) + 1)

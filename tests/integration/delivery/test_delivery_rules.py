@@ -5,6 +5,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from connectors.webhook.simulator_faults import Status
+from store.connections import read_connection
+from store.publication import release
+from store.transitions import read_transitions
 
 if TYPE_CHECKING:
     from tests.integration.delivery.conftest import House
@@ -134,3 +137,95 @@ async def test_retry_after_wins_over_other_headers(house: "House") -> None:
 
     first, second = received_at(house)
     assert 0.99 <= second - first < 60
+
+
+# Quarantine -------------------------------------------------------------------------------------------------------
+
+TRANSITIONS = "select from_state, to_state, actor, held from integration.lane_transition order by id"
+RECOVERY = [
+    ("Quarantined", "Recovering at 10 %"),
+    ("Recovering at 10 %", "Recovering at 25 %"),
+    ("Recovering at 25 %", "Recovering at 50 %"),
+    ("Recovering at 50 %", "Open"),
+]
+
+
+async def quarantined(house: "House", jobs: int, **rules: object) -> None:
+    """Have a partner fail until its connection is quarantined, with so many jobs waiting."""
+    await house.publish(throttle={**QUICK, "concurrency": 1}, quarantine={"consecutiveFailures": 3, **rules})
+    house.simulator.change("/hook", script=[FAILING])
+    house.start_dispatcher()
+    for number in range(jobs):
+        house.layer.emit(f"company-{number}")
+    await house.until(lambda: house.jobs() == jobs)
+    house.start_worker()
+    await house.until(lambda: house.lane()[0] == "Quarantined")
+
+
+async def test_a_release_climbs_step_by_step_and_every_step_is_recorded_with_who_and_how_much(house: "House") -> None:
+    await quarantined(house, 30, probeInterval="24h", ramp={"successes": 5, "duration": "24h"})
+    house.simulator.change("/hook", script=[])
+    async with await house.layer.connect("operator") as operator:
+        assert await release(operator, "acme", "hook")
+    await house.until(lambda: len(house.layer.rows(TRANSITIONS)) >= 5)
+    await house.until_settled()
+
+    recorded = house.layer.rows(TRANSITIONS)
+    assert [(before, after) for before, after, _, _ in recorded] == [("Open", "Quarantined"), *RECOVERY]
+    assert [actor for _, _, actor, _ in recorded] == ["Worker", "Person", "Worker", "Worker", "Worker"]
+    assert [held for _, _, _, held in recorded[:2]] == [30, 29]  # the probe is delivered
+    assert house.simulator.stats("/hook").accepted == 30
+
+
+async def test_a_failure_while_recovering_stops_the_lane_again_and_probes_come_more_rarely(house: "House") -> None:
+    await quarantined(house, 10, probeInterval="1s", ramp={"successes": 100, "duration": "24h"})
+    house.simulator.change("/hook", script=[Status(status=200, times=1), FAILING])
+    await house.until(lambda: len(house.layer.rows(TRANSITIONS)) >= 3)
+
+    again = house.layer.rows("select reason from integration.lane_transition order by id")[2][0]
+    ((probes, interval),) = house.layer.rows(
+        "select probes, extract(epoch from probe_at - quarantined_at)::float8 from integration.lane"
+    )
+    assert again.startswith("FailedAgain: while recovering at 10 %; the last: HTTP 500")
+    assert house.layer.rows(TRANSITIONS)[2][:3] == ("Recovering at 10 %", "Quarantined", "Worker")
+    assert probes >= 1
+    assert interval is None or interval > 1.5
+
+
+async def test_a_rate_of_failures_stops_a_partner_that_never_fails_often_in_a_row(house: "House") -> None:
+    rate = {"percent": 40, "window": "1h", "minimumAttempts": 10}
+    await house.publish(
+        throttle={**QUICK, "concurrency": 1},
+        quarantine={"consecutiveFailures": 1000, "failureRate": rate, "probeInterval": "24h"},
+        retry={"initialDelay": "1h"},
+    )
+    house.simulator.change("/hook", script=[Status(status=500), Status(status=200)] * 50)
+    house.start()
+    for number in range(40):
+        house.layer.emit(f"company-{number}")
+    await house.until(lambda: house.lane()[0] == "Quarantined")
+
+    reason = house.lane()[1]
+    assert reason is not None
+    assert reason.startswith(("FailureRate: 5 of 10 attempts within 1h", "FailureRate: 6 of 11 attempts within 1h"))
+    assert house.simulator.stats("/hook").received in (10, 11)
+
+
+async def test_a_changed_spec_is_named_as_what_brought_a_connection_back(house: "House") -> None:
+    await quarantined(house, 5, probeInterval="24h")
+    house.simulator.change("/hook", script=[])
+    await house.publish(throttle={**QUICK, "concurrency": 2}, quarantine={"probeInterval": "24h"})
+    await house.until_settled()
+
+    assert house.layer.rows(TRANSITIONS)[1][:3] == ("Quarantined", "Recovering at 10 %", "Spec")
+
+
+async def test_people_read_how_a_connection_came_to_its_state(house: "House") -> None:
+    await quarantined(house, 5, probeInterval="24h")
+    async with await house.layer.connect("reader") as reader:
+        details = await read_connection(reader, "acme", "hook")
+        (stopped,) = await read_transitions(reader, "acme", "hook", limit=10)
+
+    assert details is not None
+    assert (details.state, details.deferred + details.ready, details.held) == ("Quarantined", 5, 0)
+    assert (stopped.before, stopped.after, stopped.held) == ("Open", "Quarantined", 5)

@@ -298,7 +298,7 @@ def test_a_success_begins_the_count_of_failures_anew(make_lane: MakeLane) -> Non
     lane = make_lane()
     for _ in range(9):
         lane.failed(0.0, "HTTP 500")
-    lane.succeeded()
+    lane.succeeded(0.0)
 
     lane.failed(0.0, "HTTP 500")
 
@@ -323,8 +323,8 @@ def test_a_pause_is_never_shortened_by_another(make_lane: MakeLane) -> None:
 
     lane.paused(10.0)
 
-    assert lane.paused_until == 60.0
+    assert lane.pace.paused_until == 60.0
 
 
 def test_a_new_owner_without_tokens_in_the_row_starts_with_none(make_lane: MakeLane) -> None:
-    assert make_lane(tokens=None).bucket.available(0.0) == 0.0
+    assert make_lane(tokens=None).pace.bucket.available(0.0) == 0.0

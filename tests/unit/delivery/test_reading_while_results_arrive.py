@@ -46,6 +46,10 @@ def row() -> LaneRow:
         held_subjects=frozenset({SUBJECT}),
         last_held=JobId(2),
         next_due_in_seconds=-1.0,
+        probe_asked_by=None,
+        ramp_percent=None,
+        effective_rps=None,
+        effective_concurrency=None,
     )
 
 

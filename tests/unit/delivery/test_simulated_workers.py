@@ -46,6 +46,7 @@ from delivery.worker import Worker
 from store.errors import DatabaseUnreachableError, LeaseLostError
 from store.jobs import AttemptRow, EventRow, Job, Settled, Settlement, Success
 from store.lanes import LaneRow, Share
+from store.transitions import Transition
 
 T = TypeVar("T")
 
@@ -129,6 +130,10 @@ class LaneState:
     paused_until: float | None = None
     tokens: float | None = float("inf")
     tokens_at: float = 0.0
+    asked_by: str | None = None
+    ramp_percent: int | None = None
+    effective_rps: float | None = None
+    effective_concurrency: int | None = None
 
 
 class Link:
@@ -156,6 +161,7 @@ class Tables:
         self.sessions: dict[SessionId, tuple[str, float]] = {}
         self.dead: dict[EventId, str] = {}
         self.attempts: list[AttemptRow] = []
+        self.transitions: list[tuple[ConnectionId, Transition]] = []
         self.listeners: list[Callable[[str], None]] = []
         self.epoch = 1
         self.last_id = 0
@@ -200,14 +206,14 @@ class Tables:
         lane.revision += 1
         lane.suspended = suspended
         if lane.state == "Quarantined":
-            lane.probe_at = time.monotonic()
+            lane.probe_at, lane.asked_by = time.monotonic(), "Spec"
         self.epoch += 1
         self.notify("integration_routing")
 
     def release(self, connection: ConnectionId) -> None:
         lane = self.lanes[connection]
         if lane.state == "Quarantined":
-            lane.probe_at = time.monotonic()
+            lane.probe_at, lane.asked_by = time.monotonic(), "Person"
             lane.revision += 1
             self.epoch += 1
             self.notify("integration_routing")
@@ -355,7 +361,10 @@ class Tables:
                 lane.reason, lane.probes = change.quarantine_reason, change.probes
                 lane.probe_at = None if change.probe_in_seconds is None else now + change.probe_in_seconds
                 lane.paused_until = None if change.paused_for_seconds is None else now + change.paused_for_seconds
+                lane.asked_by, lane.ramp_percent = change.probe_asked_by, change.ramp_percent
+                lane.effective_rps, lane.effective_concurrency = change.effective_rps, change.effective_concurrency
                 changed.add(lane.connection)
+        self.transitions.extend((lane, transition) for lane, transition in what.transitions if lane in changed)
         for connection in what.hasten:
             for job in self._select(connection, 1):
                 job.run_at = min(job.run_at, now)
@@ -492,6 +501,10 @@ class Tables:
             held_subjects=frozenset(job.subject for job in self._select(lane.connection, 2) if job.subject is not None),
             last_held=max((job.id for job in self._select(lane.connection, 2)), default=None),
             next_due_in_seconds=min((job.run_at - now for job in deferred), default=None),
+            probe_asked_by=lane.asked_by,
+            ramp_percent=lane.ramp_percent,
+            effective_rps=lane.effective_rps,
+            effective_concurrency=lane.effective_concurrency,
         )
 
     async def lane_versions(self, link: Link, session: SessionId) -> list[tuple[ConnectionId, int, int]]:
@@ -842,6 +855,9 @@ def test_nothing_is_lost_stuck_repeated_or_overtaken(weather: Weather, seed: int
     assert partners.wrongs[:3] == []
     left = [(job.connection, job.subject, job.state, job.id) for job in tables.jobs.values()]
     assert left[:5] == []
-    assert partners.largest_burst() <= BURST + 1  # a probe asks for no token
+    assert partners.largest_burst() <= BURST
+    for lane in tables.lanes.values():
+        chain = [transition for connection, transition in tables.transitions if connection == lane.connection]
+        assert [after.before for after in chain] == ["Open", *(before.after for before in chain)][: len(chain)]
     missing = [event for event in partners.subjects if not partners.accepted[event] and event not in tables.dead]
     assert missing == []
