@@ -345,7 +345,8 @@ class RouteSpec(WireModel):
 
 
 class ThrottleSpec(WireModel):
-    """How fast a partner is called: a token bucket and a number of requests at once, over all replicas."""
+    """How fast a partner is called: a token bucket and a number of requests at once, over all replicas. These are
+    ceilings: refusals lower the rate, slow answers the number of requests at once, and both rise again."""
 
     requests_per_second: Annotated[float, Strict(), Field(ge=0.001, le=100_000, allow_inf_nan=False)] = 50
     """Tokens that the bucket gains each second."""
@@ -353,6 +354,8 @@ class ThrottleSpec(WireModel):
     """Tokens that the bucket holds at most."""
     concurrency: Annotated[int, Strict(), Field(ge=1, le=1_000)] = 16
     """Requests in flight at once."""
+    floor_percent: Annotated[int, Strict(), Field(ge=1, le=100)] = 10
+    """How far refusals lower the rate at most, in percent of requestsPerSecond; 100 keeps it as it is."""
 
 
 class RetrySpec(WireModel):
@@ -424,6 +427,8 @@ class DeliverySpec(WireModel):
     """What happens after a failed attempt."""
     quarantine: QuarantineSpec = QuarantineSpec()
     """When the connection is stopped."""
+    weight: Annotated[int, Strict(), Field(ge=1, le=100)] = 1
+    """Share of the tenant's turns that the connection gets beside the tenant's other connections."""
     timeout: Annotated[Duration, DurationBounds("100ms", "120s")] = timedelta(seconds=15)
     """Time that one attempt may take."""
 

@@ -39,7 +39,7 @@ class Consequences:
     def ended(self, entry: Entry, report: Report, started: float, ended: float) -> None:
         """Take note of an attempt's end."""
         lane = entry.lane
-        lane.under_way -= 1
+        lane.answered(ended - started, ended)
         result = Result(entry, report, started, ended)
         if entry.probe:
             self._probe_ended(entry, report, result, ended)
@@ -94,9 +94,12 @@ class Consequences:
             case effects.Wait(at_least):
                 self._defer(result, job.attempts, obeyed(retry, at_least), _summary(report))
             case effects.Pause(at_least):
-                self._pause(entry, pause(retry, lane.pace.throttled_in_a_row + 1, self._random, at_least), now)
+                duration = pause(retry, lane.pace.throttled_in_a_row + 1, self._random, at_least)
+                lane.paused(now + duration.total_seconds(), now)
+                self._put_back(entry)
             case effects.PauseUntilReset(duration):
-                self._pause(entry, duration, now)
+                lane.rest(now + duration.total_seconds())
+                self._put_back(entry)
             case effects.Bury(reason):
                 lane.succeeded(now)
                 result.burial = Burial(reason, report.detail, job.attempts + 1)
@@ -125,11 +128,9 @@ class Consequences:
         self._metrics.expired(entry.lane.connection, 1)
         return Burial(EXPIRED, f"not delivered within {limit} of its event{why}", attempts)
 
-    def _pause(self, entry: Entry, duration: timedelta, now: float) -> None:
-        lane = entry.lane
-        lane.paused(now + duration.total_seconds())
-        lane.put_back(entry)
-        self._desk.set_alarm(lane, lane.pace.paused_until)
+    def _put_back(self, entry: Entry) -> None:
+        entry.lane.put_back(entry)
+        self._desk.set_alarm(entry.lane, entry.lane.pace.paused_until)
 
     def _probe_ended(self, entry: Entry, report: Report, result: Result, now: float) -> None:
         """A probe that the partner understood reopens the lane; one that failed costs its job no attempt."""
@@ -148,7 +149,7 @@ class Consequences:
                     duration = effect.duration
                 else:
                     duration = pause(lane.delivery.retry, 1, self._random, effect.at_least)
-                lane.paused(now + duration.total_seconds())
+                lane.paused(now + duration.total_seconds(), now)
                 lane.jobs.drop(entry)
             case effects.Retry():
                 lane.probe_failed(now, f"still failing: {_summary(report)}", probing=True)

@@ -33,6 +33,7 @@ class Lane:
         self.pace = Pace(delivery.throttle, row, self.health.part, now)
         self.under_way = 0
         self.in_ring = False
+        self.turns_left = self.delivery.weight
         self.start_alarm = 0.0
         self.releasing = False
         self.jobs = Window(self)
@@ -80,15 +81,17 @@ class Lane:
             None if self.pace.paused_until <= now else self.pace.paused_until - now,
             None if health.asked_by is Actor.WORKER else health.asked_by.value,
             health.ramp_percent,
-            self.pace.effective_rps,
-            self.pace.effective_concurrency,
+            *self.pace.tell(),
         )
 
     def turn(self, now: float) -> None:
         """Do what time alone brings; call when `next_turn` has come."""
-        self.next_turn = math.inf if self.health.ramp_percent is None else now + TURN_SECONDS
+        self.pace.rise(now)
         if self.health.pass_time(now):
             self._health_changed(now)
+        self.changed = self.changed or self.pace.is_news
+        unfinished = self.health.ramp_percent is not None or self.pace.is_lowered
+        self.next_turn = now + TURN_SECONDS if unfinished else math.inf
 
     # Feeding and starting --------------------------------------------------------------------------------------------
 
@@ -144,9 +147,22 @@ class Lane:
 
     def start(self, now: float) -> Entry:
         """Start the next job; call only when `may_start`."""
-        self.pace.bucket.take(now)
+        pace = self.pace
+        pace.bucket.take(now)
+        if not self.under_way:
+            pace.silent_since = now
         self.under_way += 1
         return self.jobs.start()
+
+    def may_take_sender(self, free: int, reserve: int, now: float) -> bool:
+        """Whether the lane may occupy one more of a worker's senders, of which so many are free.
+
+        It may have as many as it leaves: alone, half of them, and however many lanes hang, others find a sender. A
+        lane whose partner is slow leaves the reserve as well.
+        """
+        if free > self.under_way + reserve:
+            return True
+        return free > self.under_way and not self.pace.is_slow(self.under_way, now)
 
     def not_sent(self, entry: Entry, now: float) -> None:
         """Take back what starting a job cost, since it was not sent; another probe may start in the place of one."""
@@ -177,9 +193,16 @@ class Lane:
         if reason is not None:
             self.quarantine(now, reason, probing=True)
 
-    def paused(self, until: float) -> None:
-        """Note that the partner asked for silence."""
-        self.pace.refused(until)
+    def answered(self, seconds: float, now: float) -> None:
+        """Note that an attempt has ended, and how long it took."""
+        self.under_way -= 1
+        if self.pace.answered(seconds, now):
+            self.next_turn = now
+
+    def paused(self, until: float, now: float) -> None:
+        """Note that the partner refused for its limits and asked for silence."""
+        self.pace.refused(until, now)
+        self.next_turn = now
         self.changed = True
 
     def rest(self, until: float) -> None:

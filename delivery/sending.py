@@ -23,6 +23,9 @@ log = logging.getLogger(__name__)
 
 RETRY_READING_SECONDS = 0.5
 
+RESERVED_PART = 8
+"""One of so many senders is kept for lanes whose partners answer in time."""
+
 
 class Sending:
     """The senders of one session."""
@@ -43,6 +46,7 @@ class Sending:
         self._waiting: list[asyncio.Future[None]] = []
         self._rested = asyncio.Event()
         desk.start_jobs = self.start_jobs
+        desk.scheduler.reserve = senders // RESERVED_PART
 
     @property
     def busy(self) -> int:
@@ -104,7 +108,7 @@ class Sending:
         if desk.probes:
             return desk.probes.popleft()
         now = time.monotonic()
-        entry, stopped = desk.scheduler.next(now)
+        entry, stopped = desk.scheduler.next(now, len(self._waiting) + 1)
         for lane in stopped:
             desk.review(lane, now)
         return entry

@@ -1,10 +1,11 @@
 """The rules of delivery hold on a real database and against a partner that misbehaves."""
 
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import pytest
 
-from connectors.webhook.simulator_faults import Status
+from connectors.webhook.simulator_faults import Hang, Status
 from store.connections import read_connection
 from store.publication import release
 from store.transitions import read_transitions
@@ -229,3 +230,51 @@ async def test_people_read_how_a_connection_came_to_its_state(house: "House") ->
     assert details is not None
     assert (details.state, details.deferred + details.ready, details.held) == ("Quarantined", 5, 0)
     assert (stopped.before, stopped.after, stopped.held) == ("Open", "Quarantined", 5)
+
+
+# Throttle ---------------------------------------------------------------------------------------------------------
+
+LIMITS = "select effective_rps from integration.lane"
+
+
+async def test_a_refusal_lowers_the_rate_and_the_next_owner_goes_on_with_it(house: "House") -> None:
+    await house.publish(throttle={"requestsPerSecond": 1000, "burst": 10, "concurrency": 1})
+    house.simulator.change("/hook", script=[Status(status=429, retry_after_seconds=60)])
+    house.start()
+    house.layer.emit()
+    await house.until(lambda: house.layer.value(LIMITS) is not None)
+    await house.kill("worker")
+    house.start_worker("another")
+    await house.until(lambda: house.layer.value("select owner is not null from integration.lane"))
+    async with await house.layer.connect("reader") as reader:
+        details = await read_connection(reader, "acme", "hook")
+
+    assert details is not None
+    assert details.effective_rps == 500
+
+
+async def test_a_rate_that_was_lowered_rises_to_the_spec_s_again(house: "House") -> None:
+    await house.publish(throttle={"requestsPerSecond": 1000, "burst": 10, "floorPercent": 98, "concurrency": 1})
+    house.simulator.change("/hook", script=[Status(status=429, retry_after_seconds=1)])
+    house.start()
+    house.layer.emit()
+    await house.until(lambda: house.layer.value(LIMITS) == 980)
+    await house.until(lambda: house.layer.value(LIMITS) is None)
+
+    assert house.simulator.stats("/hook").accepted == 1
+
+
+async def test_partners_that_hang_never_keep_a_healthy_one_from_its_senders(house: "House") -> None:
+    for number in range(6):
+        await house.publish(f"/hang-{number}", name=f"hang-{number}", throttle=QUICK, timeout="60s")
+        house.simulator.change(f"/hang-{number}", script=[Hang(times=None)])
+    await house.publish("/well", name="well", throttle=QUICK)
+    house.start_dispatcher()
+    house.start_worker(senders=32, drain=timedelta(0))
+    for number in range(40):
+        house.layer.emit(f"company-{number}")
+    await house.until_accepted(40, "/well")
+
+    hanging = [house.simulator.stats(f"/hang-{number}").received for number in range(6)]
+    assert sum(hanging) < 32
+    assert min(hanging) >= 1

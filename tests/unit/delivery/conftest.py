@@ -18,6 +18,7 @@ def _lane(
     tenant: str = "acme",
     throttle: dict[str, Any] | None = None,
     quarantine: dict[str, Any] | None = None,
+    weight: int = 1,
     **more: Any,
 ) -> Lane:
     spec = {
@@ -28,6 +29,7 @@ def _lane(
         "delivery": {
             "throttle": {"burst": 100_000, "concurrency": 1_000} | (throttle or {}),
             "quarantine": quarantine or {},
+            "weight": weight,
         },
     }
     uid = ConnectionUid(UUID(int=number))

@@ -319,9 +319,9 @@ def test_probes_come_ever_more_rarely_up_to_an_hour(make_lane: MakeLane) -> None
 
 def test_a_pause_is_never_shortened_by_another(make_lane: MakeLane) -> None:
     lane = make_lane()
-    lane.paused(60.0)
+    lane.paused(60.0, 0.0)
 
-    lane.paused(10.0)
+    lane.paused(10.0, 0.0)
 
     assert lane.pace.paused_until == 60.0
 
