@@ -27,13 +27,14 @@ def parse_retry_after(value: str | None, date: str | None, now: datetime) -> tim
     if seconds is not None:
         digits = seconds[1].lstrip("0") or "0"
         return RETRY_AFTER_LIMIT if len(digits) > _DIGITS_LIMIT else min(timedelta(0, int(digits)), RETRY_AFTER_LIMIT)
-    moment = _parse_date(value)
+    moment = parse_date(value)
     if moment is None:
         return None
-    return min(max(moment - (_parse_date(date) or now), timedelta(0)), RETRY_AFTER_LIMIT)
+    return min(max(moment - (parse_date(date) or now), timedelta(0)), RETRY_AFTER_LIMIT)
 
 
-def _parse_date(value: str | None) -> datetime | None:
+def parse_date(value: str | None) -> datetime | None:
+    """Read a date of HTTP; None if it is none."""
     if value is None:
         return None
     try:

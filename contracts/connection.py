@@ -345,7 +345,8 @@ class RouteSpec(WireModel):
 
 
 class ThrottleSpec(WireModel):
-    """How fast a partner is called: a token bucket and a number of requests at once, over all replicas."""
+    """How fast a partner is called: a token bucket and a number of requests at once, over all replicas. These are
+    ceilings: refusals lower the rate, slow answers the number of requests at once, and both rise again."""
 
     requests_per_second: Annotated[float, Strict(), Field(ge=0.001, le=100_000, allow_inf_nan=False)] = 50
     """Tokens that the bucket gains each second."""
@@ -353,13 +354,23 @@ class ThrottleSpec(WireModel):
     """Tokens that the bucket holds at most."""
     concurrency: Annotated[int, Strict(), Field(ge=1, le=1_000)] = 16
     """Requests in flight at once."""
+    floor_percent: Annotated[int, Strict(), Field(ge=1, le=100)] = 10
+    """How far refusals lower the rate at most, in percent of requestsPerSecond; 100 keeps it as it is."""
 
 
 class RetrySpec(WireModel):
-    """What happens after a failed attempt: exponential delays with full jitter."""
+    """What happens after a failed attempt: exponential delays with full jitter, or a schedule."""
 
     max_attempts: Annotated[int, Strict(), Field(ge=1, le=100)] = 12
     """Attempts before a job becomes a dead letter."""
+    schedule: (
+        Annotated[tuple[Annotated[Duration, DurationBounds("100ms", "168h")], ...], Field(min_length=1, max_length=32)]
+        | None
+    ) = None
+    """The delays after the first, second, … failed attempt, in the place of initialDelay and maxDelay; the last one
+    goes on for as long as maxAttempts allows. Each is lengthened at random by up to a tenth."""
+    expire_after: Annotated[Duration, DurationBounds("1s", "720h")] | None = None
+    """How long after its event a job may still be tried; then it becomes a dead letter with the reason Expired."""
     initial_delay: Annotated[Duration, DurationBounds("100ms", "1h")] = timedelta(seconds=5)
     """Bound of the first delay; it doubles with each attempt."""
     max_delay: Annotated[Duration, DurationBounds("100ms", "168h")] = timedelta(hours=10)
@@ -374,13 +385,37 @@ class RetrySpec(WireModel):
         return self
 
 
+class FailureRateSpec(WireModel):
+    """A part of the recent attempts that fails."""
+
+    percent: Annotated[int, Strict(), Field(ge=1, le=100)] = 50
+    """Failed attempts of a hundred that stop the connection."""
+    window: Annotated[Duration, DurationBounds("10s", "24h")] = timedelta(minutes=5)
+    """Time over which attempts are counted."""
+    minimum_attempts: Annotated[int, Strict(), Field(ge=1, le=100_000)] = 20
+    """Attempts within the window below which nothing is concluded."""
+
+
+class RampSpec(WireModel):
+    """How a connection comes back from quarantine: with 10, 25 and 50 percent of its limits, then with all of them."""
+
+    successes: Annotated[int, Strict(), Field(ge=1, le=10_000)] = 20
+    """Deliveries that complete a step."""
+    duration: Annotated[Duration, DurationBounds("1s", "24h")] = timedelta(minutes=1)
+    """Time without a failure that completes a step as well."""
+
+
 class QuarantineSpec(WireModel):
-    """When a failing connection is stopped, and how often it is tried again."""
+    """When a failing connection is stopped, how often it is tried again, and how it comes back."""
 
     consecutive_failures: Annotated[int, Strict(), Field(ge=1, le=10_000)] = 10
     """Failed attempts in a row, over all jobs, that stop the connection."""
+    failure_rate: FailureRateSpec | None = None
+    """A rate of failures that stops the connection as well, however few come in a row."""
     probe_interval: Annotated[Duration, DurationBounds("1s", "24h")] = timedelta(minutes=5)
-    """Time between two probes of a stopped connection."""
+    """Time between two probes of a stopped connection; it doubles with each failed probe, up to an hour."""
+    ramp: RampSpec = RampSpec()
+    """How the connection comes back."""
 
 
 class DeliverySpec(WireModel):
@@ -392,6 +427,8 @@ class DeliverySpec(WireModel):
     """What happens after a failed attempt."""
     quarantine: QuarantineSpec = QuarantineSpec()
     """When the connection is stopped."""
+    weight: Annotated[int, Strict(), Field(ge=1, le=100)] = 1
+    """Share of the tenant's turns that the connection gets beside the tenant's other connections."""
     timeout: Annotated[Duration, DurationBounds("100ms", "120s")] = timedelta(seconds=15)
     """Time that one attempt may take."""
 

@@ -117,11 +117,12 @@ Outcome = (
 class Report:
     """One attempt's outcome with what a person needs to understand it.
 
-    `detail` is safe to store and show: redacted, at most DETAIL_LIMIT characters. `exchange` is the request
-    that decided, None if none was made.
+    `detail` is safe to store and show: redacted, at most DETAIL_LIMIT characters. `exchange` is the request that
+    decided, None if none was made. `rest` says how long the partner would refuse more, whatever it answered to this.
     """
 
     outcome: Outcome
     status_code: int | None = None
     detail: str = ""
     exchange: Exchange | None = None
+    rest: timedelta | None = None

@@ -1,7 +1,8 @@
-"""When to try again: exponential backoff with full jitter.
+"""When to try again: exponential backoff with full jitter, or a schedule.
 
 Full jitter (a delay drawn evenly between zero and the exponential bound) spreads the retries of many jobs that failed
-together; see Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015.
+together; see Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015. Who writes a schedule wants those
+delays, so they are only lengthened a little.
 """
 
 from datetime import timedelta
@@ -9,10 +10,14 @@ from random import Random
 
 from contracts.connection import RetrySpec
 
+SCHEDULE_JITTER = 0.1
+"""Part of a scheduled delay by which it is lengthened at most."""
+
 
 def retry_delay(retry: RetrySpec, attempts_made: int, random: Random, asked: timedelta | None = None) -> timedelta:
     """Return the delay before the next attempt; never less than the partner `asked` for, capped at retryAfterMax."""
-    delay = _bound(retry, attempts_made) * random.random()
+    bound = _bound(retry, attempts_made)
+    delay = bound * (random.random() if retry.schedule is None else 1 + SCHEDULE_JITTER * random.random())
     return max(delay, obeyed(retry, asked)) if asked is not None else delay
 
 
@@ -32,6 +37,8 @@ def obeyed(retry: RetrySpec, asked: timedelta) -> timedelta:
 
 
 def _bound(retry: RetrySpec, times: int) -> timedelta:
+    if retry.schedule is not None:
+        return retry.schedule[min(times, len(retry.schedule)) - 1]
     doublings = min(times - 1, 24)  # 2**24 of the smallest initial delay exceeds the largest maximum
     factor: int = 2**doublings
     return min(retry.initial_delay * factor, retry.max_delay)

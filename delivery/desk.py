@@ -12,8 +12,9 @@ from heapq import heappop, heappush
 
 from contracts.ids import ConnectionId, PoolId, RouteId, SessionId
 from delivery.clock import DatabaseClock
-from delivery.lane import Entry, Lane
+from delivery.lane import Lane
 from delivery.scheduler import Scheduler
+from delivery.window import Entry
 
 
 class Desk:
@@ -40,6 +41,7 @@ class Desk:
         self._alarm_number = 0
         self._timer: asyncio.TimerHandle | None = None
         self.start_jobs: Callable[[], None] = lambda: None
+        self.note_lane: Callable[[Lane], None] = lambda _: None
 
     def may_send(self) -> bool:
         """Whether new attempts may begin: not draining, and the lease is surely still ours.
@@ -53,24 +55,32 @@ class Desk:
         """Sort a lane after something happened to it."""
         if self.lanes.get(lane.id) is not lane:
             return
-        if lane.to_hold:
-            self.holding.add(lane)
-        if lane.reload_wanted and not lane.changed:
-            self.reloading.add(lane)
-        if lane.backlogged and lane.has_room:
-            self.hungry.add(lane)
-        if lane.held_wanted and lane.may_fetch_held:
-            self.unblocked.add(lane)
-        if lane.next_due is not None and lane.next_due <= now:
-            self.due.add(lane)
-        if lane.probe_at is not None and lane.probe_at <= now:
-            self.probing.add(lane)
-        if self.holding or self.reloading or self.hungry or self.unblocked or self.due or self.probing:
-            self.jobs_wanted.set()
+        if lane.next_turn <= now:
+            lane.turn(now)
+            if lane.changed:
+                self.note_lane(lane)
+        self._note_wishes(lane, now)
         self.scheduler.offer(lane, now)
         if not lane.in_ring and (wait := lane.seconds_until_start(now)) and lane.start_alarm <= now:
             lane.start_alarm = now + wait
             self.set_alarm(lane, lane.start_alarm)
+
+    def _note_wishes(self, lane: Lane, now: float) -> None:
+        """Note what the lane wants from the database."""
+        if lane.jobs.to_hold:
+            self.holding.add(lane)
+        if lane.reload_wanted and not lane.changed:
+            self.reloading.add(lane)
+        if lane.jobs.backlogged and lane.has_room:
+            self.hungry.add(lane)
+        if lane.jobs.held_wanted and lane.may_fetch_held:
+            self.unblocked.add(lane)
+        if lane.jobs.next_due is not None and lane.jobs.next_due <= now:
+            self.due.add(lane)
+        if lane.health.probe_at is not None and lane.health.probe_at <= now:
+            self.probing.add(lane)
+        if self.holding or self.reloading or self.hungry or self.unblocked or self.due or self.probing:
+            self.jobs_wanted.set()
 
     def review_all(self) -> None:
         """Sort every lane anew: after a failure, and now and then, so that no lane can be forgotten for long."""
@@ -100,7 +110,7 @@ class Desk:
 
     def arm(self, lane: Lane) -> None:
         """Set the alarms that a freshly loaded lane needs."""
-        for at in (lane.next_due, lane.probe_at, lane.paused_until):
+        for at in (lane.jobs.next_due, lane.health.probe_at, lane.pace.paused_until):
             if at is not None:
                 self.set_alarm(lane, at)
 

@@ -12,12 +12,16 @@ from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from itertools import islice
 
+from contracts.durations import format_duration
 from contracts.ids import EventId, JobId
 from delivery.desk import Desk
-from delivery.lane import BEHIND_LIMIT, WINDOW, Entry, Lane, LaneState
+from delivery.health import LaneState
+from delivery.lane import Lane
 from delivery.metrics import WorkerMetrics
+from delivery.window import BEHIND_LIMIT, WINDOW, Entry
 from programs.reconnect import Reconnecting
 from store.database import Database
+from store.deadlines import LOOKED_AT, expire_jobs
 from store.errors import DatabaseUnreachableError
 from store.jobs import (
     EventRow,
@@ -41,6 +45,9 @@ SPACING_SECONDS = 0.002
 POLL_SECONDS = 1.0
 """How long a lost notification can go unnoticed."""
 
+EXPIRE_SECONDS = 5.0
+"""How often jobs of lanes that stand still are looked through for those whose deadline has passed."""
+
 TAIL_LIMIT = 2_000
 LANES_AT_ONCE = 200
 JOBS_AT_ONCE = 4_000
@@ -57,6 +64,7 @@ class Intake:
         self._database = database
         self._tail = JobId(0)
         self._eventless: list[Entry] = []
+        self._expire_at = 0.0
 
     async def start(self) -> None:
         """Set the point from which the tail is followed; call before the first lane is owned."""
@@ -100,6 +108,8 @@ class Intake:
             await self._read_held(database)
         if desk.probing:
             await self._read_probes(database)
+        if self._expire_at <= time.monotonic():
+            await self._expire(database)
         await self._load_events(database)
 
     async def _follow_tail(self, database: Database) -> None:
@@ -115,21 +125,21 @@ class Intake:
 
     async def _read_backlogs(self, database: Database) -> None:
         lanes = _take(self._desk.hungry)
-        wanting = [lane for lane in lanes if lane.backlogged and lane.has_room]
+        wanting = [lane for lane in lanes if lane.jobs.backlogged and lane.has_room]
         if not wanting:
             return
         limit = max(10, min(WINDOW // 2, JOBS_AT_ONCE // len(wanting)))
         for lane in wanting:
-            lane.window = max(20, min(WINDOW, MEMORY_JOBS // (len(self._desk.hungry) + len(wanting))))
+            lane.jobs.size = max(20, min(WINDOW, MEMORY_JOBS // (len(self._desk.hungry) + len(wanting))))
         with _being_read(wanting):
-            jobs = await lane_jobs(database, [(lane.id, lane.cursor) for lane in wanting], limit=limit)
+            jobs = await lane_jobs(database, [(lane.id, lane.jobs.cursor) for lane in wanting], limit=limit)
             found = _by_lane(jobs)
             for lane in wanting:
                 mine = found.get(lane.id, [])
                 if len(mine) < limit:
-                    lane.backlogged = False
+                    lane.jobs.backlogged = False
                 for job in mine:
-                    self._note(lane, lane.feed(job))
+                    self._note(lane, lane.jobs.feed(job))
                 self._review(lane)
 
     async def _read_due(self, database: Database) -> None:
@@ -142,12 +152,12 @@ class Intake:
         if not ready:
             return
         for lane in ready:
-            lane.next_due = None  # what is deferred from now on sets it again, and must not be forgotten below
+            lane.jobs.next_due = None  # what is deferred from now on sets it again, and must not be forgotten below
         try:
             await self._read_due_of(database, ready)
         except DatabaseUnreachableError:
             for lane in ready:
-                lane.next_due = now
+                lane.jobs.next_due = now
             raise
 
     async def _read_due_of(self, database: Database, ready: list[Lane]) -> None:
@@ -160,22 +170,22 @@ class Intake:
             for lane in ready:
                 mine = found.get(lane.id, [])
                 for job in mine:
-                    self._note(lane, lane.feed_due(job))
+                    self._note(lane, lane.jobs.feed_due(job))
                 seconds = POLL_SECONDS if len(mine) == WINDOW else following.get(lane.id)
                 if seconds is not None:
-                    lane.next_due = min(now + seconds, lane.next_due or math.inf)
-                if lane.next_due is not None:
-                    self._desk.set_alarm(lane, lane.next_due)
+                    lane.jobs.next_due = min(now + seconds, lane.jobs.next_due or math.inf)
+                if lane.jobs.next_due is not None:
+                    self._desk.set_alarm(lane, lane.jobs.next_due)
                 self._review(lane)
 
     async def _read_held(self, database: Database) -> None:
         lanes = _take(self._desk.unblocked)
         # What must be held is written before what is held is read; otherwise a job could be passed by a later one.
-        self._desk.holding.update(lane for lane in lanes if lane.to_hold)
+        self._desk.holding.update(lane for lane in lanes if lane.jobs.to_hold)
         while self._desk.holding:
             await self._hold(database)
         ready = [lane for lane in lanes if lane.may_fetch_held]
-        keys = [(lane.id, subject) for lane in ready for subject in lane.held_wanted][:LANES_AT_ONCE]
+        keys = [(lane.id, subject) for lane in ready for subject in lane.jobs.held_wanted][:LANES_AT_ONCE]
         if not keys:
             return
         # One may be given back meanwhile; what is fed to it then never starts.
@@ -188,7 +198,7 @@ class Intake:
             for connection, subject in keys:
                 lane = by_id[connection]
                 mine = found.get((connection, subject), [])
-                for entry in lane.feed_held(subject, mine, all_of_them=len(mine) < BEHIND_LIMIT):
+                for entry in lane.jobs.feed_held(subject, mine, all_of_them=len(mine) < BEHIND_LIMIT):
                     self._note(lane, entry)
             for lane in lanes:
                 self._review(lane)
@@ -198,10 +208,10 @@ class Intake:
         lanes = [
             lane
             for lane in _take(self._desk.probing)
-            if lane.state is LaneState.QUARANTINED
+            if lane.health.state is LaneState.QUARANTINED
             and not lane.suspended
-            and lane.probe_at is not None
-            and lane.probe_at <= now
+            and lane.health.probe_at is not None
+            and lane.health.probe_at <= now
         ]
         if not lanes:
             return
@@ -209,19 +219,38 @@ class Intake:
             oldest = {job.connection: job for job in await probe_jobs(database, [lane.id for lane in lanes])}
             for lane in lanes:
                 job = oldest.get(lane.id)
-                entry = None if job is None else lane.feed_probe(job)
+                entry = None if job is None else lane.feed_probe(job, now)
                 if entry is None:
                     self._desk.set_alarm(lane, now + POLL_SECONDS)
                 else:
                     self._eventless.append(entry)
 
+    async def _expire(self, database: Database) -> None:
+        """Bury what has expired in lanes that stand still.
+
+        None of their jobs is in memory, and probes, the only ones that could start, are read by this coroutine.
+        """
+        self._expire_at = time.monotonic() + EXPIRE_SECONDS
+        deadlines = {
+            lane.id: (lane.expire_after, format_duration(lane.expire_after))
+            for lane in self._desk.lanes.values()
+            if lane.expire_after is not None and lane.stands_still
+        }
+        if not deadlines:
+            return
+        for connection, jobs in (await expire_jobs(database, self._desk.session, deadlines)).items():
+            if lane := self._desk.lanes.get(connection):
+                self._metrics.expired(lane.connection, jobs)
+            if jobs >= LOOKED_AT:
+                self._expire_at = 0.0
+
     async def _hold(self, database: Database) -> None:
-        held = {lane: list(lane.to_hold) for lane in _take(self._desk.holding)}
+        held = {lane: list(lane.jobs.to_hold) for lane in _take(self._desk.holding)}
         jobs = [job for ids in held.values() for job in ids]
         if jobs:
             await settle(database, self._desk.pool, self._desk.session, Settlement(held=jobs))
         for lane, ids in held.items():
-            lane.held(ids)
+            lane.jobs.held(ids)
 
     async def _reload(self, database: Database) -> None:
         lanes = [lane for lane in _take(self._desk.reloading) if lane.reload_wanted and not lane.changed]
@@ -260,7 +289,7 @@ class Intake:
     def _note(self, lane: Lane, entry: Entry | None) -> None:
         if entry is not None:
             self._eventless.append(entry)
-        elif lane.to_hold:
+        elif lane.jobs.to_hold:
             self._desk.holding.add(lane)
 
     def _review(self, lane: Lane) -> None:
@@ -278,7 +307,7 @@ def _take(lanes: set[Lane]) -> list[Lane]:
 def _being_read(lanes: Iterable[Lane]) -> Iterator[None]:
     with ExitStack() as stack:
         for lane in lanes:
-            stack.enter_context(lane.being_read())
+            stack.enter_context(lane.jobs.being_read())
         yield
 
 

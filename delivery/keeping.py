@@ -13,6 +13,7 @@ from contracts.errors import InvalidSpecError
 from contracts.ids import ConnectionId
 from delivery.credentials import Changes
 from delivery.desk import Desk
+from delivery.health import Actor
 from delivery.lane import Lane
 from delivery.metrics import WorkerMetrics
 from delivery.opening import Opening
@@ -81,8 +82,8 @@ class Keeping:
                 name = f"{lane.connection.namespace}/{lane.connection.name}"
                 detail = {"connection": name, "reason": problem}
                 log.warning("a changed credential cannot be used; the former one stays in use", extra=detail)
-            if lane.quarantine_reason is not None:
-                lane.probe_at = now
+            if lane.health.quarantine_reason is not None:
+                lane.health.ask_probe(now, Actor.CREDENTIAL)
                 self._desk.set_alarm(lane, now)
         self._count()
 
@@ -145,7 +146,7 @@ class Keeping:
                 lane.releasing = number >= share.fair
                 desk.review(lane, now)
         await self._release(
-            database, [lane for lane in desk.lanes.values() if lane.releasing and lane.idle and not lane.changed]
+            database, [lane for lane in desk.lanes.values() if lane.releasing and lane.jobs.idle and not lane.changed]
         )
 
     async def _reconcile(self, database: Database) -> None:
@@ -177,7 +178,7 @@ class Keeping:
     async def _release(self, database: Database, lanes: list[Lane]) -> None:
         """Give lanes back. They are forgotten first: should the answer be lost, another may own them already."""
         now = time.monotonic()
-        tokens = [(lane.id, lane.bucket.available(now)) for lane in lanes]
+        tokens = [(lane.id, lane.pace.bucket.available(now)) for lane in lanes]
         for lane in lanes:
             await self._forget(lane)
         await store.release_lanes(database, self._desk.session, tokens)
@@ -194,7 +195,7 @@ class Keeping:
     def _count(self) -> None:
         states: dict[str, int] = {"Open": 0, "Quarantined": 0, "Suspended": 0}
         for lane in self._desk.lanes.values():
-            states["Suspended" if lane.suspended else lane.state.value] += 1
+            states["Suspended" if lane.suspended else lane.health.state.value] += 1
         for state, count in states.items():
             self._metrics.lanes.labels(state).set(count)
         outdated = sum(self._opening.is_outdated(lane.connection) for lane in self._desk.lanes.values())

@@ -30,6 +30,9 @@ class WorkerMetrics:
             _LATENCY_BUCKETS,
             registry,
         )
+        self._expired = Tally(
+            "integrations_jobs_expired", "Jobs that became dead letters at their deadline.", _CONNECTION, registry
+        )
         self.claimed = Counter("integrations_jobs_claimed", "Jobs taken into memory.", registry=registry)
         self.fenced = Counter(
             "integrations_fenced_results", "Results that came after the lease or the job was lost.", registry=registry
@@ -50,6 +53,10 @@ class WorkerMetrics:
         """Count one attempt."""
         self._attempts.counts[connection.namespace, connection.name, outcome_name(report.outcome)] += 1
         self._attempt_seconds.observe(connection.spec.provider, seconds)
+
+    def expired(self, connection: Connection, jobs: int) -> None:
+        """Count jobs whose deadline passed."""
+        self._expired.counts[connection.namespace, connection.name] += jobs
 
     def delivered(self, connection: Connection, seconds: float) -> None:
         """Count one delivery and its age."""

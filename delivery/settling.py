@@ -10,6 +10,7 @@ import asyncio
 import time
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import NamedTuple
 
 import orjson
 
@@ -17,8 +18,9 @@ from contracts.exchange import NO_EXCHANGE
 from contracts.outcomes import Report
 from delivery.desk import Desk
 from delivery.effects import outcome_name
-from delivery.lane import Entry, Lane
+from delivery.lane import Lane
 from delivery.metrics import WorkerMetrics
+from delivery.window import Entry
 from programs.reconnect import Reconnecting
 from store.database import Database
 from store.errors import LeaseLostError
@@ -33,17 +35,28 @@ UNSETTLED_LIMIT = 10_000
 """Results that may wait for the database; at more, nothing new is sent."""
 
 
+class Burial(NamedTuple):
+    """What a job's dead letter says."""
+
+    reason: str
+    detail: str
+    attempts: int
+
+
 @dataclass(slots=True)
 class Result:
-    """One ended attempt: exactly one of `deferral`, `burial` and `returned` is set unless it was a success."""
+    """What came of a started job: a success, a deferral, a burial, or nothing but the record of an attempt.
+
+    No report: it was not tried.
+    """
 
     entry: Entry
-    report: Report
+    report: Report | None
     started: float
     ended: float
     success: bool = False
     deferral: tuple[int, timedelta] | None = None
-    burial: str | None = None
+    burial: Burial | None = None
 
 
 class Settling:
@@ -60,6 +73,7 @@ class Settling:
         self._wanted = asyncio.Event()
         self._settled = asyncio.Event()
         self._settled.set()
+        desk.note_lane = self.note_lane
 
     @property
     def full(self) -> bool:
@@ -114,7 +128,7 @@ class Settling:
             raise
         self._metrics.fenced.inc(len(batch) - kept)
         for result in batch:
-            result.entry.lane.settled(result.entry)
+            result.entry.lane.jobs.settled(result.entry)
         self._go_on({result.entry.lane for result in batch})
 
     async def _write_others(self, database: Database) -> None:
@@ -122,12 +136,14 @@ class Settling:
         changed, hasten = self._changed_lanes, self._hasten
         now = time.monotonic()
         what = Settlement(
-            attempts=[self._attempt(result, now) for result in others],
+            attempts=[_attempt(result, result.report, now) for result in others if result.report is not None],
             lanes=[lane.change(now) for lane in changed],
             hasten=[lane.id for lane in hasten],
             deferred=[_deferral(result, *result.deferral, now) for result in others if result.deferral is not None],
+            transitions=[(lane.id, transition) for lane in changed for transition in lane.health.transitions],
             dead=[_dead_letter(result, result.burial) for result in others if result.burial is not None],
         )
+        written = {lane: len(lane.health.transitions) for lane in changed}
         self._changed_lanes, self._hasten = set(), set()
         for lane in changed:
             lane.changed = False
@@ -150,6 +166,7 @@ class Settling:
                 lane.reload_wanted = True
             else:
                 lane.revision += 1
+                del lane.health.transitions[: written[lane]]
         self._note_ends(others)
         if settled.fenced:
             for result in others:
@@ -163,10 +180,10 @@ class Settling:
             lane = result.entry.lane
             if result.deferral is not None:
                 due = result.ended + result.deferral[1].total_seconds()
-                lane.deferred(result.entry, due)
+                lane.jobs.deferred(result.entry, due)
                 self._desk.set_alarm(lane, due)
             elif result.burial is not None:
-                lane.settled(result.entry)
+                lane.jobs.settled(result.entry)
             # Otherwise the job was put back or dropped when its attempt ended: nothing of it had to be written.
 
     def _go_on(self, lanes: set[Lane]) -> None:
@@ -175,37 +192,38 @@ class Settling:
             self._desk.review(lane, now)
         self._desk.start_jobs()
 
-    def _attempt(self, result: Result, now: float) -> AttemptRow:
-        job, lane, report = result.entry.job, result.entry.lane, result.report
-        exchange = report.exchange or NO_EXCHANGE
-        return AttemptRow(
-            job.id,
-            job.event,
-            lane.connection.tenant,
-            lane.id,
-            job.route,
-            job.attempts + 1,
-            outcome_name(report.outcome),
-            report.status_code,
-            (result.ended - result.started) * 1000,
-            (now - result.ended) * 1000,
-            report.detail or None,
-            _milliseconds(exchange.resolving_seconds),
-            _milliseconds(exchange.answering_seconds),
-            exchange.body_digest,
-            None if exchange.particulars is None else orjson.dumps(exchange.particulars).decode(),
-        )
+
+def _attempt(result: Result, report: Report, now: float) -> AttemptRow:
+    job, lane = result.entry.job, result.entry.lane
+    exchange = report.exchange or NO_EXCHANGE
+    return AttemptRow(
+        job.id,
+        job.event,
+        lane.connection.tenant,
+        lane.id,
+        job.route,
+        job.attempts + 1,
+        outcome_name(report.outcome),
+        report.status_code,
+        (result.ended - result.started) * 1000,
+        (now - result.ended) * 1000,
+        report.detail or None,
+        _milliseconds(exchange.resolving_seconds),
+        _milliseconds(exchange.answering_seconds),
+        exchange.body_digest,
+        None if exchange.particulars is None else orjson.dumps(exchange.particulars).decode(),
+    )
 
 
 def _success(result: Result, now: float) -> Success:
     job = result.entry.job
-    exchange = result.report.exchange or NO_EXCHANGE
+    exchange = (result.report.exchange if result.report else None) or NO_EXCHANGE
     resolving, answering = exchange.resolving_seconds, exchange.answering_seconds
     return Success(
         job.id,
         job.attempts,
         result.entry.lane.connection.tenant,
-        result.report.status_code,
+        result.report.status_code if result.report else None,
         int((result.ended - result.started) * 1_000_000),
         int((now - result.ended) * 1_000_000),
         None if resolving is None else int(resolving * 1_000_000),
@@ -223,6 +241,6 @@ def _deferral(result: Result, attempts: int, delay: timedelta, now: float) -> De
     return Deferral(job.id, job.attempts, attempts, max(0.0, delay.total_seconds() - (now - result.ended)))
 
 
-def _dead_letter(result: Result, reason: str) -> DeadLetter:
+def _dead_letter(result: Result, burial: Burial) -> DeadLetter:
     job = result.entry.job
-    return DeadLetter(job.id, job.attempts, job.attempts + 1, reason, result.report.detail)
+    return DeadLetter(job.id, job.attempts, burial.attempts, burial.reason, burial.detail)

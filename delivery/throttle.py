@@ -29,6 +29,19 @@ class TokenBucket:
         self._tokens -= 1
         return True
 
+    def owe(self, now: float) -> None:
+        """Take one token, there or not; what follows waits for it."""
+        self._tokens = self.available(now) - 1
+
+    def empty_until(self, until: float, now: float) -> None:
+        """Lose what is there; nothing accrues before `until`."""
+        self._tokens = min(self.available(now), 0.0)
+        self._at = max(until, now)
+
+    def give_back(self, now: float) -> None:
+        """Return a token that was taken for nothing."""
+        self._tokens = min(self.burst, self.available(now) + 1)
+
     def seconds_until_next(self, now: float) -> float:
         """Return how long until one token is there; zero if it is."""
         return max(0.0, (1 - self.available(now)) / self.rate)

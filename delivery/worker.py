@@ -18,6 +18,7 @@ from connectors.egress import EgressPolicy
 from connectors.http import GuardedHttp
 from connectors.registry import open_connector
 from delivery.clock import DatabaseClock
+from delivery.consequences import Consequences
 from delivery.credentials import MountedSecrets
 from delivery.desk import Desk
 from delivery.intake import Intake
@@ -140,7 +141,8 @@ class _Session:
 
     async def _work(self, desk: Desk, stop: asyncio.Event, set_ready: SetReady) -> None:
         settling = Settling(desk, self._writing, self._metrics)
-        sending = Sending(desk, settling, self._reading, self._metrics, Random(), self._settings.senders)  # noqa: S311 -- jitter
+        consequences = Consequences(desk, settling, self._metrics, Random())  # noqa: S311 -- jitter
+        sending = Sending(desk, settling, self._reading, consequences, self._settings.senders)
         intake = Intake(desk, self._reading, self._metrics)
         keeping = Keeping(desk, self._leasing, self._settings, self._opening, self._metrics)
         listener = Listener(self._dsn, "worker", lambda channel: _wake(channel, desk, keeping))

@@ -1,4 +1,4 @@
-"""Commands about connections: `connections list`, `connections release`."""
+"""Commands about connections: `connections list`, `connections show`, `connections release`."""
 
 from typing import Annotated
 
@@ -6,13 +6,16 @@ import typer
 from rich.text import Text
 
 from integrations import output
+from integrations.connection_details import details_document, print_details
 from integrations.database import DatabaseOption, LocalOption, ask, database_url
-from integrations.errors import EXIT_CODES_HELP, CommandError, UsageError
+from integrations.errors import EXIT_CODES_HELP, CommandError, NotFoundError, UsageError
 from integrations.output import JsonOption
+from store.connections import ConnectionDetails, read_connection
 from store.database import Database
 from store.publication import ConnectionState, connection_states
 from store.publication import release as release_connection
 from store.roles import Group
+from store.transitions import RecordedTransition, read_transitions
 from store.upkeep import BacklogRow, read_backlog
 
 app = typer.Typer(no_args_is_help=True, help="The links of tenants to their partners.")
@@ -32,13 +35,45 @@ def list_command(as_json: JsonOption = False, database: DatabaseOption = None, l
         output.print_line("no connections are published")
 
 
+ConnectionArgument = Annotated[
+    str, typer.Argument(metavar="NAMESPACE/NAME", help="The connection.", show_default=False)
+]
+
+
 @app.command(epilog=EXIT_CODES_HELP)
-def release(
-    connection: Annotated[str, typer.Argument(metavar="NAMESPACE/NAME", help="The connection.", show_default=False)],
+def show(
+    connection: ConnectionArgument,
+    history: Annotated[int, typer.Option(min=1, max=10_000, help="Changes of state at most, the latest.")] = 20,
+    as_json: JsonOption = False,
     database: DatabaseOption = None,
     local: LocalOption = None,
 ) -> None:
-    """Try a quarantined connection's partner at once; if one delivery succeeds, the backlog follows.
+    """Show one connection: its state and limits, what waits, and every change of its state with the reason.
+
+    Exit code 1 says that there is no such connection.
+    """
+    namespace, name = parse_name(connection)
+
+    async def read(opened: Database) -> tuple[ConnectionDetails | None, list[RecordedTransition]]:
+        details = await read_connection(opened, namespace, name)
+        return details, await read_transitions(opened, namespace, name, limit=history)
+
+    details, transitions = ask(database_url(Group.READER, database, local), read)
+    if details is None:
+        raise NotFoundError(f"there is no connection {connection}; see `integrations connections list`")
+    if as_json:
+        output.print_json(details_document(connection, details, transitions))
+    else:
+        print_details(connection, details, transitions)
+
+
+@app.command(epilog=EXIT_CODES_HELP)
+def release(
+    connection: ConnectionArgument,
+    database: DatabaseOption = None,
+    local: LocalOption = None,
+) -> None:
+    """Try a quarantined connection's partner at once; if one delivery succeeds, the backlog follows step by step.
 
     Exit code 1 says that there is no such connection or that it is not quarantined.
     """

@@ -24,6 +24,9 @@ STATE_STYLES = {
     "Held": "yellow",
     "Open": "green",
     "Quarantined": "bold red",
+    "Recovering at 10 %": "yellow",
+    "Recovering at 25 %": "yellow",
+    "Recovering at 50 %": "yellow",
     "Suspended": "dim",
 }
 """How the states of jobs and connections are coloured."""

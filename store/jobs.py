@@ -24,6 +24,7 @@ from store.arrays import numbers, plain_texts
 from store.database import Database, run, transaction
 from store.errors import LeaseLostError
 from store.statement import statement
+from store.transitions import Transition, record_transitions
 
 
 class Job(NamedTuple):
@@ -114,6 +115,10 @@ class LaneChange(NamedTuple):
     probes: int
     probe_in_seconds: float | None
     paused_for_seconds: float | None
+    probe_asked_by: str | None
+    ramp_percent: int | None
+    effective_rps: float | None
+    effective_concurrency: int | None
 
 
 @dataclass(slots=True)
@@ -126,9 +131,10 @@ class Settlement:
     held: list[JobId] = field(default_factory=list)
     lanes: list[LaneChange] = field(default_factory=list)
     hasten: list[ConnectionId] = field(default_factory=list)
+    transitions: list[tuple[ConnectionId, Transition]] = field(default_factory=list)
 
     def __bool__(self) -> bool:
-        return bool(self.attempts or self.held or self.lanes or self.hasten)
+        return bool(self.attempts or self.dead or self.held or self.lanes or self.hasten)
 
 
 @dataclass(frozen=True, slots=True)
@@ -377,16 +383,19 @@ BURY_JOBS = statement(
 
 CHANGE_LANES = statement(
     "change_lanes",
-    "Write lane states their owner decided, unless somebody changed the lane meanwhile. $1 session, $2..$9 changes.",
+    "Write lane states their owner decided, unless somebody changed the lane meanwhile. $1 session, $2..$13 changes.",
     """
     update integration.lane l
     set revision = l.revision + 1, state = c.state, consecutive_failures = c.failures,
         quarantined_at = case when c.state = 'Quarantined' then coalesce(l.quarantined_at, now()) end,
         quarantine_reason = c.reason, probes = c.probes,
         probe_at = now() + make_interval(secs => c.probe_in),
-        paused_until = now() + make_interval(secs => c.paused_for)
-    from unnest($2::int[], $3::bigint[], $4::text[], $5::int[], $6::text[], $7::int[], $8::float8[], $9::float8[])
-        as c (connection_id, revision, state, failures, reason, probes, probe_in, paused_for)
+        paused_until = now() + make_interval(secs => c.paused_for), probe_asked_by = c.asked_by,
+        ramp_percent = c.ramp_percent, effective_rps = c.rps, effective_concurrency = c.concurrency
+    from unnest($2::int[], $3::bigint[], $4::text[], $5::int[], $6::text[], $7::int[], $8::float8[], $9::float8[],
+                $10::text[], $11::smallint[], $12::float8[], $13::int[])
+        as c (connection_id, revision, state, failures, reason, probes, probe_in, paused_for, asked_by, ramp_percent,
+              rps, concurrency)
     where l.connection_id = c.connection_id and l.revision = c.revision and l.owner = $1::bigint
     returning l.connection_id
     """,
@@ -499,6 +508,8 @@ async def settle(database: Database, pool: PoolId, session: SessionId, what: Set
             await run(database, RECORD_ATTEMPTS, (session, *_columns(attempts)))
         if what.lanes:
             changed.update(row[0] for row in await run(database, CHANGE_LANES, (session, *_columns(what.lanes))))
+        if transitions := [(lane, transition) for lane, transition in what.transitions if lane in changed]:
+            await record_transitions(database, transitions)
         if what.hasten:
             await run(database, HASTEN_JOBS, (what.hasten,))
     return Settled(

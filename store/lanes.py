@@ -121,7 +121,8 @@ READ_LANES = statement(
             where j.connection_id = l.connection_id and j.state = 2),
            (select max(j.id) from integration.job j where j.connection_id = l.connection_id and j.state = 2),
            (select extract(epoch from min(j.run_at) - now())::float8 from integration.job j
-            where j.connection_id = l.connection_id and j.state = 1)
+            where j.connection_id = l.connection_id and j.state = 1),
+           l.probe_asked_by, l.ramp_percent, l.effective_rps, l.effective_concurrency
     from integration.lane l join integration.connection c on c.id = l.connection_id
     where l.owner = $1::bigint and ($2::int[] is null or l.connection_id = any ($2::int[]))
     """,
@@ -177,6 +178,10 @@ class LaneRow(NamedTuple):
     held_subjects: frozenset[int]
     last_held: JobId | None
     next_due_in_seconds: float | None
+    probe_asked_by: str | None
+    ramp_percent: int | None
+    effective_rps: float | None
+    effective_concurrency: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,9 +263,7 @@ async def read_lanes(
 ) -> list[LaneRow]:
     """Read the session's lanes, or those of them named."""
     rows = await run(database, READ_LANES, (session, None if connections is None else list(connections)))
-    return [
-        LaneRow._make((*row[:17], frozenset(row[17] or ()), frozenset(row[18] or ()), row[19], row[20])) for row in rows
-    ]
+    return [LaneRow._make((*row[:17], frozenset(row[17] or ()), frozenset(row[18] or ()), *row[19:])) for row in rows]
 
 
 async def lane_versions(database: Database, session: SessionId) -> list[tuple[ConnectionId, int, int]]:

@@ -109,7 +109,8 @@ WRITE_LANES = statement(
     order by w.connection_id
     on conflict (connection_id) do update
     set suspended = excluded.suspended, revision = l.revision + 1,
-        probe_at = case when l.state = 'Quarantined' then now() end
+        probe_at = case when l.state = 'Quarantined' then now() end,
+        probe_asked_by = case when l.state = 'Quarantined' then 'Spec' end
     """,
 )
 
@@ -145,7 +146,7 @@ RELEASE_LANE = statement(
     "release_lane",
     "Probe a quarantined lane now. $1 namespace, $2 name.",
     """
-    update integration.lane l set probe_at = now(), revision = l.revision + 1
+    update integration.lane l set probe_at = now(), probe_asked_by = 'Person', revision = l.revision + 1
     from integration.connection c
     where c.id = l.connection_id and c.namespace = $1::text and c.name = $2::text and l.state = 'Quarantined'
     returning l.connection_id

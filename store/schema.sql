@@ -461,12 +461,16 @@ CREATE TABLE integration.dead_letter (
     attempts smallint NOT NULL,
     reason text NOT NULL,
     detail text DEFAULT ''::text NOT NULL,
-    dead_at timestamp with time zone DEFAULT now() NOT NULL
+    dead_at timestamp with time zone DEFAULT now() NOT NULL,
+    blocks boolean DEFAULT false NOT NULL,
+    CONSTRAINT dead_letter_check CHECK (((NOT blocks) OR (subject IS NOT NULL)))
 );
 
 ALTER TABLE ONLY integration.dead_letter FORCE ROW LEVEL SECURITY;
 
 COMMENT ON TABLE integration.dead_letter IS 'Jobs that will not be tried again by themselves, with the reason.';
+
+COMMENT ON COLUMN integration.dead_letter.blocks IS 'Later jobs of its subject wait until a person resends or discards it (routes[].onDeadLetter: Block).';
 
 CREATE TABLE integration.dispatch_cursor (
     only_row boolean DEFAULT true NOT NULL,
@@ -603,11 +607,21 @@ CREATE TABLE integration.lane (
     paused_until timestamp with time zone,
     tokens double precision,
     tokens_at timestamp with time zone,
+    probe_asked_by text,
+    ramp_percent smallint,
+    effective_rps double precision,
+    effective_concurrency integer,
     CONSTRAINT lane_check CHECK (((state = 'Quarantined'::text) = (quarantined_at IS NOT NULL))),
     CONSTRAINT lane_check1 CHECK (((state = 'Quarantined'::text) = (quarantine_reason IS NOT NULL))),
     CONSTRAINT lane_check2 CHECK (((state = 'Quarantined'::text) OR (probe_at IS NULL))),
+    CONSTRAINT lane_check3 CHECK (((state = 'Quarantined'::text) OR (probe_asked_by IS NULL))),
+    CONSTRAINT lane_check4 CHECK (((state = 'Open'::text) OR (ramp_percent IS NULL))),
     CONSTRAINT lane_consecutive_failures_check CHECK ((consecutive_failures >= 0)),
+    CONSTRAINT lane_effective_concurrency_check CHECK ((effective_concurrency >= 1)),
+    CONSTRAINT lane_effective_rps_check CHECK ((effective_rps > (0)::double precision)),
+    CONSTRAINT lane_probe_asked_by_check CHECK ((probe_asked_by = ANY (ARRAY['Person'::text, 'Spec'::text, 'Credential'::text]))),
     CONSTRAINT lane_probes_check CHECK ((probes >= 0)),
+    CONSTRAINT lane_ramp_percent_check CHECK ((ramp_percent = ANY (ARRAY[10, 25, 50]))),
     CONSTRAINT lane_state_check CHECK ((state = ANY (ARRAY['Open'::text, 'Quarantined'::text])))
 )
 WITH (fillfactor='50', autovacuum_vacuum_scale_factor='0', autovacuum_vacuum_threshold='500');
@@ -625,6 +639,47 @@ COMMENT ON COLUMN integration.lane.probe_at IS 'When one job tries whether the p
 COMMENT ON COLUMN integration.lane.paused_until IS 'The partner asked for silence until then.';
 
 COMMENT ON COLUMN integration.lane.tokens IS 'Left in the bucket when the last owner gave the lane back; null while an owner has them.';
+
+COMMENT ON COLUMN integration.lane.probe_asked_by IS 'Who asked for the next probe; null: it comes by itself.';
+
+COMMENT ON COLUMN integration.lane.ramp_percent IS 'Part of its limits that a lane has which recovers from quarantine.';
+
+COMMENT ON COLUMN integration.lane.effective_rps IS 'Requests per second that are in force, while they are fewer than the spec''s: learned from refusals, or a ramp.';
+
+COMMENT ON COLUMN integration.lane.effective_concurrency IS 'Requests at once that are in force, while they are fewer than the spec''s: the partner is slow, or a ramp.';
+
+CREATE TABLE integration.lane_transition (
+    id bigint NOT NULL,
+    at timestamp with time zone DEFAULT now() NOT NULL,
+    connection_id integer NOT NULL,
+    tenant_id text NOT NULL,
+    from_state text NOT NULL,
+    to_state text NOT NULL,
+    actor text NOT NULL,
+    reason text NOT NULL,
+    held integer NOT NULL,
+    CONSTRAINT lane_transition_actor_check CHECK ((actor = ANY (ARRAY['Worker'::text, 'Person'::text, 'Spec'::text, 'Credential'::text]))),
+    CONSTRAINT lane_transition_check CHECK ((from_state <> to_state)),
+    CONSTRAINT lane_transition_from_state_check CHECK ((from_state = ANY (ARRAY['Open'::text, 'Quarantined'::text, 'Recovering at 10 %'::text, 'Recovering at 25 %'::text, 'Recovering at 50 %'::text]))),
+    CONSTRAINT lane_transition_held_check CHECK ((held >= 0)),
+    CONSTRAINT lane_transition_reason_check CHECK ((reason <> ''::text)),
+    CONSTRAINT lane_transition_to_state_check CHECK ((to_state = ANY (ARRAY['Open'::text, 'Quarantined'::text, 'Recovering at 10 %'::text, 'Recovering at 25 %'::text, 'Recovering at 50 %'::text])))
+);
+
+ALTER TABLE ONLY integration.lane_transition FORCE ROW LEVEL SECURITY;
+
+COMMENT ON TABLE integration.lane_transition IS 'Every change of a lane''s state, append-only: who stopped what, why, and how it came back.';
+
+COMMENT ON COLUMN integration.lane_transition.held IS 'Undelivered jobs at that moment, counted up to 100,000.';
+
+ALTER TABLE integration.lane_transition ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME integration.lane_transition_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
 
 CREATE TABLE integration.operator_term (
     only_row boolean DEFAULT true NOT NULL,
@@ -782,6 +837,9 @@ ALTER TABLE ONLY integration.job
 ALTER TABLE ONLY integration.lane
     ADD CONSTRAINT lane_pkey PRIMARY KEY (connection_id);
 
+ALTER TABLE ONLY integration.lane_transition
+    ADD CONSTRAINT lane_transition_pkey PRIMARY KEY (id);
+
 ALTER TABLE ONLY integration.operator_term
     ADD CONSTRAINT operator_term_pkey PRIMARY KEY (only_row);
 
@@ -822,6 +880,8 @@ CREATE INDEX attempt_event ON ONLY integration.attempt USING btree (event_id);
 
 CREATE INDEX attempt_default_event_id_idx ON integration.attempt_default USING btree (event_id);
 
+CREATE INDEX dead_letter_blocking ON integration.dead_letter USING btree (connection_id, subject) WHERE blocks;
+
 CREATE INDEX dead_letter_connection ON integration.dead_letter USING btree (connection_id, job_id);
 
 CREATE INDEX dead_letter_event ON integration.dead_letter USING btree (event_id);
@@ -844,6 +904,10 @@ CREATE INDEX lane_pool ON integration.lane USING btree (pool_id);
 
 CREATE INDEX lane_quarantined ON integration.lane USING btree (probe_at) WHERE (state = 'Quarantined'::text);
 
+CREATE INDEX lane_transition_at ON integration.lane_transition USING btree (at);
+
+CREATE INDEX lane_transition_connection ON integration.lane_transition USING btree (connection_id, id);
+
 ALTER INDEX integration.attempt_event ATTACH PARTITION integration.attempt_default_event_id_idx;
 
 ALTER INDEX integration.event_pkey ATTACH PARTITION integration.event_default_pkey;
@@ -858,6 +922,9 @@ ALTER TABLE ONLY integration.lane
 
 ALTER TABLE ONLY integration.lane
     ADD CONSTRAINT lane_pool_id_fkey FOREIGN KEY (pool_id) REFERENCES integration.pool(id);
+
+ALTER TABLE ONLY integration.lane_transition
+    ADD CONSTRAINT lane_transition_connection_id_fkey FOREIGN KEY (connection_id) REFERENCES integration.connection(id) ON DELETE CASCADE;
 
 ALTER TABLE ONLY integration.route
     ADD CONSTRAINT route_connection_id_fkey FOREIGN KEY (connection_id) REFERENCES integration.connection(id) ON DELETE CASCADE;
@@ -883,6 +950,8 @@ CREATE POLICY dispatcher ON integration.job FOR INSERT TO integration_dispatcher
 
 CREATE POLICY dispatcher ON integration.lane FOR SELECT TO integration_dispatcher USING (true);
 
+CREATE POLICY dispatcher ON integration.lane_transition FOR DELETE TO integration_dispatcher USING (true);
+
 CREATE POLICY dispatcher ON integration.pool FOR SELECT TO integration_dispatcher USING (true);
 
 CREATE POLICY dispatcher ON integration.route FOR SELECT TO integration_dispatcher USING (true);
@@ -894,6 +963,8 @@ CREATE POLICY dispatcher ON integration.worker_session FOR SELECT TO integration
 CREATE POLICY dispatcher_reads ON integration.dead_letter FOR SELECT TO integration_dispatcher USING (true);
 
 CREATE POLICY dispatcher_reads ON integration.job FOR SELECT TO integration_dispatcher USING (true);
+
+CREATE POLICY dispatcher_reads ON integration.lane_transition FOR SELECT TO integration_dispatcher USING (true);
 
 CREATE POLICY emitter ON integration.event FOR INSERT TO integration_emitter WITH CHECK (true);
 
@@ -910,6 +981,8 @@ ALTER TABLE integration.event_default ENABLE ROW LEVEL SECURITY;
 ALTER TABLE integration.job ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE integration.lane ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE integration.lane_transition ENABLE ROW LEVEL SECURITY;
 
 CREATE POLICY operator ON integration.connection TO integration_operator USING (true);
 
@@ -961,6 +1034,8 @@ CREATE POLICY reader ON integration.job FOR SELECT TO integration_reader USING (
 
 CREATE POLICY reader ON integration.lane FOR SELECT TO integration_reader USING (true);
 
+CREATE POLICY reader ON integration.lane_transition FOR SELECT TO integration_reader USING (true);
+
 CREATE POLICY reader ON integration.pool FOR SELECT TO integration_reader USING (true);
 
 CREATE POLICY reader ON integration.route FOR SELECT TO integration_reader USING (true);
@@ -998,6 +1073,10 @@ CREATE POLICY worker ON integration.lane TO integration_worker USING ((pool_id =
    FROM integration.pool p
   WHERE (p.role = CURRENT_USER)))));
 
+CREATE POLICY worker ON integration.lane_transition FOR INSERT TO integration_worker WITH CHECK ((tenant_id IN ( SELECT t.tenant_id
+   FROM integration.tenant_role t
+  WHERE (t.role = CURRENT_USER))));
+
 CREATE POLICY worker ON integration.pool FOR SELECT TO integration_worker USING ((role = CURRENT_USER));
 
 CREATE POLICY worker ON integration.route FOR SELECT TO integration_worker USING ((connection_id IN ( SELECT l.connection_id
@@ -1014,6 +1093,10 @@ CREATE POLICY worker ON integration.worker FOR INSERT TO integration_worker WITH
 CREATE POLICY worker ON integration.worker_session TO integration_worker USING ((pool_id = ANY (ARRAY( SELECT p.id
    FROM integration.pool p
   WHERE (p.role = CURRENT_USER)))));
+
+CREATE POLICY worker_reads ON integration.dead_letter FOR SELECT TO integration_worker USING ((tenant_id IN ( SELECT t.tenant_id
+   FROM integration.tenant_role t
+  WHERE (t.role = CURRENT_USER))));
 
 ALTER TABLE integration.worker_session ENABLE ROW LEVEL SECURITY;
 
@@ -1067,6 +1150,14 @@ GRANT SELECT ON TABLE integration.dead_letter TO integration_reader;
 GRANT SELECT,INSERT ON TABLE integration.dead_letter TO integration_dispatcher;
 GRANT INSERT ON TABLE integration.dead_letter TO integration_worker;
 GRANT INSERT ON TABLE integration.dead_letter TO integration_operator;
+
+GRANT SELECT(tenant_id) ON TABLE integration.dead_letter TO integration_worker;
+
+GRANT SELECT(connection_id) ON TABLE integration.dead_letter TO integration_worker;
+
+GRANT SELECT(subject) ON TABLE integration.dead_letter TO integration_worker;
+
+GRANT SELECT(blocks) ON TABLE integration.dead_letter TO integration_worker;
 
 GRANT SELECT ON TABLE integration.dispatch_cursor TO integration_reader;
 GRANT SELECT,UPDATE ON TABLE integration.dispatch_cursor TO integration_dispatcher;
@@ -1128,6 +1219,18 @@ GRANT UPDATE(paused_until) ON TABLE integration.lane TO integration_worker;
 GRANT UPDATE(tokens) ON TABLE integration.lane TO integration_worker;
 
 GRANT UPDATE(tokens_at) ON TABLE integration.lane TO integration_worker;
+
+GRANT UPDATE(probe_asked_by) ON TABLE integration.lane TO integration_worker;
+
+GRANT UPDATE(ramp_percent) ON TABLE integration.lane TO integration_worker;
+
+GRANT UPDATE(effective_rps) ON TABLE integration.lane TO integration_worker;
+
+GRANT UPDATE(effective_concurrency) ON TABLE integration.lane TO integration_worker;
+
+GRANT SELECT ON TABLE integration.lane_transition TO integration_reader;
+GRANT INSERT ON TABLE integration.lane_transition TO integration_worker;
+GRANT SELECT,DELETE ON TABLE integration.lane_transition TO integration_dispatcher;
 
 GRANT SELECT ON TABLE integration.operator_term TO integration_reader;
 GRANT SELECT,INSERT,UPDATE ON TABLE integration.operator_term TO integration_operator;

@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 from store.database import Database, run
 from store.statement import statement
+from store.transitions import FORGET_TRANSITIONS
 
 MAINTAIN = statement(
     "maintain",
@@ -59,6 +60,7 @@ async def maintain(
 ) -> list[tuple[str, str]]:
     """Run the upkeep; return what was done as (action, relation)."""
     await run(database, MAINTAIN_WORKERS, (attempt_days,))
+    await run(database, FORGET_TRANSITIONS, (dead_letter_days,))
     return [(row[0], row[1]) for row in await run(database, MAINTAIN, (event_days, attempt_days, dead_letter_days))]
 
 

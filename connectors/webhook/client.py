@@ -1,9 +1,10 @@
 """One webhook request, and what its answer means for the job.
 
 Any 2xx is success. A redirect is a failure: the signature and the vetting belong to the address in the spec. 410 asks
-for no more; 429, and 502, 503 and 504 with a Retry-After, ask for less. 413, 414 and 431 say that this request can
-never be accepted, however often it is sent. Everything else may be better the next time, other 4xx included: a
-receiver that answers 400, 401 or 404 during a faulty roll-out must not cost its events.
+for no more; 429, and 502, 503 and 504 with a Retry-After, ask for less. Any answer may say that the budget is used up
+(`connectors.rate_limits`), a 2xx too; a Retry-After beside it wins. 413, 414 and 431 say that this request can never
+be accepted, however often it is sent. Everything else may be better the next time, other 4xx included: a receiver that
+answers 400, 401 or 404 during a faulty roll-out must not cost its events.
 """
 
 from dataclasses import replace
@@ -12,6 +13,7 @@ from urllib.parse import urlsplit
 
 from connectors.errors import GuardedHttpError, NoAnswerError, NotSentError
 from connectors.http import GuardedHttp, Headers, HttpAnswer, Timings
+from connectors.rate_limits import wait_for_budget
 from connectors.recording import brief, full
 from connectors.retry_after import parse_retry_after
 from connectors.webhook.settings import Receiver
@@ -38,9 +40,12 @@ async def send_webhook(
     except GuardedHttpError as error:
         report = Report(_unanswered(error), detail=receiver.redactor.clean(str(error)))
     else:
+        rest = wait_for_budget(answer.header, datetime.now(UTC))
         if 200 <= answer.status < 300:
-            return Report(Delivered(), answer.status, exchange=brief(body, timings))
-        report = Report(_outcome(answer), answer.status, _detail(answer, receiver))
+            return Report(Delivered(), answer.status, exchange=brief(body, timings), rest=rest)
+        if answer.header("retry-after") is not None:
+            rest = None
+        report = Report(_outcome(answer), answer.status, _detail(answer, receiver), rest=rest)
     exchange = full("POST", receiver.url, headers, body, timings, answer, receiver.redactor)
     return replace(report, exchange=exchange)
 
@@ -62,7 +67,7 @@ def _outcome(answer: HttpAnswer) -> Outcome:
         case 413 | 414 | 431:
             return Invalid()
         case 429:
-            return RateLimited(_retry_after(answer))
+            return RateLimited(_retry_after(answer) or _budget(answer))
         case 502 | 503 | 504:
             wait = _retry_after(answer)
             return Transient() if wait is None else RateLimited(wait)
@@ -74,6 +79,10 @@ def _outcome(answer: HttpAnswer) -> Outcome:
 
 def _retry_after(answer: HttpAnswer) -> timedelta | None:
     return parse_retry_after(answer.header("retry-after"), answer.header("date"), datetime.now(UTC))
+
+
+def _budget(answer: HttpAnswer) -> timedelta | None:
+    return wait_for_budget(answer.header, datetime.now(UTC), refused=True)
 
 
 def _detail(answer: HttpAnswer, receiver: Receiver) -> str:

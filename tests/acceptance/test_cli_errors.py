@@ -19,6 +19,7 @@ NOBODY_THERE = "postgresql://somebody:hunter2@127.0.0.1:1/postgres"
         ("events", "show", "evt_1_00000000"),
         ("connections", "list"),
         ("connections", "release", "acme/crm"),
+        ("connections", "show", "acme/crm"),
         ("emit", "--tenant", "acme", "--type", "ext.test.done", "--subject", "s", "--data", "{}"),
     ],
 )

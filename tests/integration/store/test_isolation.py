@@ -31,9 +31,10 @@ TENANT_TABLES = (
     "job",
     "attempt",
     "dead_letter",
+    "lane_transition",
 )
 NO_TENANT_TABLES = ("event_type", "dispatcher_sleep", "dispatch_cursor", "routing", "operator_term", "schema_version")
-WORKER_WRITES = ("worker_session", "worker", "lane", "job", "attempt", "dead_letter")
+WORKER_WRITES = ("worker_session", "worker", "lane", "job", "attempt", "dead_letter", "lane_transition")
 
 
 @pytest.fixture
@@ -68,6 +69,12 @@ async def _fill(layer: "Layer") -> None:
                 " from integration.job j join integration.route r on r.id = j.route_id where r.tenant_id = %s".encode(),
                 (tenant,),
             )
+        layer.admin.execute(
+            "insert into integration.lane_transition"
+            " (connection_id, tenant_id, from_state, to_state, actor, reason, held)"
+            " values (%s, %s, 'Open', 'Quarantined', 'Worker', 'Gone', 1)",
+            (published.id, tenant),
+        )
 
 
 def as_role(layer: "Layer", role: str) -> "psycopg.Connection[Any]":
@@ -149,7 +156,7 @@ def test_a_pool_s_role_sees_its_own_rows_only(two_pools: "Layer", table: str) ->
         seen = [attempt(each, f"select * from integration.{table}") for each in (mine, theirs)]
 
     expected: list[int | str] = [1, 1]
-    if table in ("event_dedupe", "worker", "attempt", "dead_letter"):
+    if table in ("event_dedupe", "worker", "attempt", "dead_letter", "lane_transition"):
         expected = ["InsufficientPrivilege", "InsufficientPrivilege"]
     assert everything == 2
     assert seen == expected

@@ -117,7 +117,7 @@ def tried(job: Job, outcome: str = "Transient", detail: str | None = "HTTP 503")
 
 
 def quarantine(lane: ConnectionId, revision: int) -> LaneChange:
-    return LaneChange(lane, revision, "Quarantined", 10, "Gone: they said so", 0, 60.0, None)
+    return LaneChange(lane, revision, "Quarantined", 10, "Gone: they said so", 0, 60.0, None, None, None, None, None)
 
 
 def everything(layer: "Layer") -> list[object]:
@@ -430,7 +430,7 @@ async def test_the_time_of_quarantine_is_that_of_its_beginning(layer: "Layer") -
     await mine.settle(Settlement(lanes=[quarantine(mine.lanes[0], 0)]))
     began = layer.value("select quarantined_at from integration.lane")
     await mine.settle(Settlement(lanes=[quarantine(mine.lanes[0], 1)]))
-    reopened = LaneChange(mine.lanes[0], 2, "Open", 0, None, 0, None, None)
+    reopened = LaneChange(mine.lanes[0], 2, "Open", 0, None, 0, None, None, None, None, None, None)
 
     assert layer.value("select quarantined_at from integration.lane") == began
     await mine.settle(Settlement(lanes=[reopened]))

@@ -15,6 +15,7 @@ import pytest
 # Importing them defines their statements.
 from store import (
     connections,
+    deadlines,
     dispatch,
     export,
     history,
@@ -161,6 +162,17 @@ def parameters_of(volume: Volume) -> dict[Statement, tuple[str, Sequence[object]
         jobs.HOLD_JOBS: ("pool_a", (volume.pool, jobs_100), 200),
         jobs.BURY_JOBS: ("pool_a", (volume.pool, *deferral, ["Invalid"] * 100, [""] * 100), 200),
         jobs.HASTEN_JOBS: ("pool_a", (volume.connections[:1],), 150),
+        deadlines.EXPIRE_JOBS: (
+            "pool_a",
+            (
+                volume.session,
+                volume.quarantined,
+                [1.0] * len(volume.quarantined),
+                ["1s"] * len(volume.quarantined),
+                10,
+            ),
+            3 * 10 * len(volume.quarantined),
+        ),
         # Each connection with jobs is found, its first job read, and up to the limit counted.
         pools.READ_DEMAND: ("operator", (10, 5.0), LANES * 40),
         dispatch.READ_NEW_EVENTS: ("dispatcher", (str(EVENTS - 100), [str(EVENTS - 500)], True, 1000), 202),

@@ -187,7 +187,7 @@ def test_every_problem_is_told_at_once() -> None:
         "spec.delivery.retry.maxAttempts: found 0; the smallest allowed is 1",
         (
             "spec.delivery.retry.maxAttemps: this field is unknown; "
-            "allowed here are initialDelay, maxAttempts, maxDelay, retryAfterMax"
+            "allowed here are expireAfter, initialDelay, maxAttempts, maxDelay, retryAfterMax, schedule"
         ),
         "spec.delivery.timeout: found '2h'; a duration from 100ms to 120s is allowed here",
     ]

@@ -13,13 +13,24 @@ from delivery.lane import Lane
 from store.lanes import LaneRow
 
 
-def _lane(number: int = 1, tenant: str = "acme", throttle: dict[str, Any] | None = None, **more: Any) -> Lane:
+def _lane(
+    number: int = 1,
+    tenant: str = "acme",
+    throttle: dict[str, Any] | None = None,
+    quarantine: dict[str, Any] | None = None,
+    weight: int = 1,
+    **more: Any,
+) -> Lane:
     spec = {
         "tenant": tenant,
         "provider": "Webhook",
         "webhook": {"url": "https://partner.example/", "signing": {"secretsFrom": [{"name": "s", "key": "k"}]}},
         "routes": [{"name": "all", "events": ["*"]}],
-        "delivery": {"throttle": {"burst": 100_000, "concurrency": 1_000} | (throttle or {})},
+        "delivery": {
+            "throttle": {"burst": 100_000, "concurrency": 1_000} | (throttle or {}),
+            "quarantine": quarantine or {},
+            "weight": weight,
+        },
     }
     uid = ConnectionUid(UUID(int=number))
     row = LaneRow(
@@ -44,6 +55,10 @@ def _lane(number: int = 1, tenant: str = "acme", throttle: dict[str, Any] | None
         held_subjects=frozenset(),
         last_held=cast("JobId | None", None),
         next_due_in_seconds=None,
+        probe_asked_by=None,
+        ramp_percent=None,
+        effective_rps=None,
+        effective_concurrency=None,
     )._replace(**more)
     connection = Connection(uid, "team", row.name, row.tenant, parse_connection_spec(spec))
     return Lane(connection, cast("Connector", None), row, 0.0)

@@ -112,3 +112,22 @@ def test_a_guessed_pause_is_at_most_its_bound(retry: RetrySpec, times: int, seed
 @given(retries(), st.timedeltas(max_value=timedelta(0)))
 def test_a_wait_in_the_past_is_no_wait(retry: RetrySpec, asked: timedelta) -> None:
     assert obeyed(retry, asked) == timedelta(0)
+
+
+SCHEDULED = RetrySpec(schedule=(timedelta(seconds=5), timedelta(minutes=5), timedelta(hours=2)))
+
+
+@pytest.mark.parametrize(("made", "minutes"), [(1, 5 / 60), (2, 5), (3, 120), (4, 120), (99, 120)])
+def test_a_schedule_s_delays_come_in_turn_and_the_last_one_goes_on(made: int, minutes: float) -> None:
+    assert retry_delay(SCHEDULED, made, Lowest()) == timedelta(minutes=minutes)
+
+
+@given(st.integers(1, 100), st.integers())
+def test_a_scheduled_delay_is_lengthened_by_a_tenth_at_most(made: int, seed: int) -> None:
+    least = retry_delay(SCHEDULED, made, Lowest())
+
+    assert least <= retry_delay(SCHEDULED, made, Random(seed)) <= least * 1.1
+
+
+def test_a_partner_that_asks_for_more_than_the_schedule_gets_it() -> None:
+    assert retry_delay(SCHEDULED, 1, Lowest(), timedelta(minutes=3)) == timedelta(minutes=3)

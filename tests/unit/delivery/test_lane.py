@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from contracts.ids import EventId, JobId, RouteId
-from delivery.lane import BEHIND_LIMIT, WINDOW, Entry, Lane
+from delivery.lane import Lane
+from delivery.window import BEHIND_LIMIT, WINDOW, Entry
 from store.jobs import Job
 
 MakeLane = Callable[..., Lane]
@@ -24,7 +25,7 @@ def job(number: int, subject: int | None = None) -> Job:
 
 def feed(lane: Lane, *jobs: Job) -> None:
     for each in jobs:
-        load(lane.feed(each))
+        load(lane.jobs.feed(each))
 
 
 def load(entry: Entry | None) -> None:
@@ -41,12 +42,12 @@ def startable(lane: Lane) -> list[Entry]:
 
 def end(lane: Lane, entry: Entry) -> None:
     lane.under_way -= 1
-    lane.settled(entry)
+    lane.jobs.settled(entry)
 
 
 def defer(lane: Lane, entry: Entry, due: float = 60.0) -> None:
     lane.under_way -= 1
-    lane.deferred(entry, due)
+    lane.jobs.deferred(entry, due)
 
 
 class Owner:
@@ -68,33 +69,33 @@ class Owner:
             load(self.lane.feed_tail(self.jobs[self.arrived]))
 
     def read(self) -> None:
-        if not (self.lane.backlogged and self.lane.has_room):
+        if not (self.lane.jobs.backlogged and self.lane.has_room):
             return
-        found = [n for n in self.of("ready") if n > self.lane.cursor][:READ_AT_ONCE]
+        found = [n for n in self.of("ready") if n > self.lane.jobs.cursor][:READ_AT_ONCE]
         if len(found) < READ_AT_ONCE:
-            self.lane.backlogged = False
+            self.lane.jobs.backlogged = False
         for number in found:
-            load(self.lane.feed(self.jobs[number]))
+            load(self.lane.jobs.feed(self.jobs[number]))
 
     def read_due(self) -> None:
         if self.lane.has_room:
             for number in self.of("deferred"):
-                load(self.lane.feed_due(self.jobs[number]))
+                load(self.lane.jobs.feed_due(self.jobs[number]))
 
     def read_held(self) -> None:
         self.write_held()
         if not self.lane.may_fetch_held:
             return
-        for subject in list(self.lane.held_wanted):
+        for subject in list(self.lane.jobs.held_wanted):
             found = [n for n in self.of("held") if self.jobs[n].subject == subject][:BEHIND_LIMIT]
             whole = len(found) < BEHIND_LIMIT
-            for entry in self.lane.feed_held(subject, [self.jobs[n] for n in found], all_of_them=whole):
+            for entry in self.lane.jobs.feed_held(subject, [self.jobs[n] for n in found], all_of_them=whole):
                 load(entry)
 
     def write_held(self) -> None:
-        for number in self.lane.to_hold:
+        for number in self.lane.jobs.to_hold:
             self.states[number] = "held"
-        self.lane.held(list(self.lane.to_hold))
+        self.lane.jobs.held(list(self.lane.jobs.to_hold))
 
     def start(self) -> None:
         if self.lane.may_start(0.0):
@@ -176,7 +177,7 @@ def test_every_job_ends_once_in_the_end(make_lane: MakeLane, data: st.DataObject
 def test_nothing_stays_in_memory_in_the_end(make_lane: MakeLane, data: st.DataObject) -> None:
     lane = data.draw(worked(make_lane)).lane
 
-    assert (lane.idle, lane.waiting, lane.under_way) == (True, 0, 0)
+    assert (lane.jobs.idle, lane.jobs.waiting, lane.under_way) == (True, 0, 0)
 
 
 def test_the_next_of_a_subject_waits_until_the_first_is_settled(make_lane: MakeLane) -> None:
@@ -207,7 +208,7 @@ def test_what_stands_behind_a_deferred_job_is_held(make_lane: MakeLane) -> None:
     defer(lane, startable(lane)[0])
     feed(lane, job(4, 7))
 
-    assert lane.to_hold == [2, 3, 4]
+    assert lane.jobs.to_hold == [2, 3, 4]
 
 
 def test_a_deferred_job_delays_no_other_subject(make_lane: MakeLane) -> None:
@@ -223,17 +224,17 @@ def test_held_jobs_are_wanted_once_the_deferred_one_has_ended(make_lane: MakeLan
     lane = make_lane()
     feed(lane, job(1, 7), job(2, 7))
     defer(lane, startable(lane)[0])
-    load(lane.feed_due(job(1, 7)))
+    load(lane.jobs.feed_due(job(1, 7)))
     end(lane, startable(lane)[0])
 
-    assert lane.held_wanted == {7}
+    assert lane.jobs.held_wanted == {7}
 
 
 def test_the_overflow_of_a_subject_is_held(make_lane: MakeLane) -> None:
     lane = make_lane()
     feed(lane, *(job(number, 7) for number in range(1, BEHIND_LIMIT + 4)))
 
-    assert lane.to_hold == [BEHIND_LIMIT + 2, BEHIND_LIMIT + 3]
+    assert lane.jobs.to_hold == [BEHIND_LIMIT + 2, BEHIND_LIMIT + 3]
 
 
 def test_one_subject_does_not_fill_the_window(make_lane: MakeLane) -> None:
@@ -245,27 +246,27 @@ def test_one_subject_does_not_fill_the_window(make_lane: MakeLane) -> None:
 
 def test_new_jobs_never_fill_more_than_the_window(make_lane: MakeLane) -> None:
     lane = make_lane()
-    lane.backlogged = False
+    lane.jobs.backlogged = False
     for number in range(1, 2 * WINDOW):
         load(lane.feed_tail(job(number)))
 
-    assert lane.waiting == WINDOW
+    assert lane.jobs.waiting == WINDOW
 
 
 def test_a_full_lane_reads_what_it_passed_later(make_lane: MakeLane) -> None:
     lane = make_lane()
-    lane.backlogged = False
+    lane.jobs.backlogged = False
     for number in range(1, WINDOW + 2):
         load(lane.feed_tail(job(number)))
 
-    assert (lane.backlogged, lane.cursor) == (True, WINDOW)
+    assert (lane.jobs.backlogged, lane.jobs.cursor) == (True, WINDOW)
 
 
 def test_a_job_read_twice_is_in_memory_once(make_lane: MakeLane) -> None:
     lane = make_lane()
     feed(lane, job(1, 7), job(1, 7))
 
-    assert lane.waiting == 1
+    assert lane.jobs.waiting == 1
 
 
 def test_a_lane_with_a_job_under_way_cannot_change_hands(make_lane: MakeLane) -> None:
@@ -273,14 +274,14 @@ def test_a_lane_with_a_job_under_way_cannot_change_hands(make_lane: MakeLane) ->
     feed(lane, job(1))
     startable(lane)
 
-    assert not lane.idle
+    assert not lane.jobs.idle
 
 
 def test_a_lane_that_must_write_what_it_holds_cannot_change_hands(make_lane: MakeLane) -> None:
     lane = make_lane(deferred_subjects=frozenset({7}))
     feed(lane, job(1, 7))
 
-    assert not lane.idle
+    assert not lane.jobs.idle
 
 
 @pytest.mark.parametrize(("failures", "state"), [(9, "Open"), (10, "Quarantined")])
@@ -290,40 +291,40 @@ def test_ten_failures_in_a_row_quarantine_a_lane(make_lane: MakeLane, failures: 
     for _ in range(failures):
         lane.failed(0.0, "HTTP 500")
 
-    assert lane.state == state
+    assert lane.health.state == state
 
 
 def test_a_success_begins_the_count_of_failures_anew(make_lane: MakeLane) -> None:
     lane = make_lane()
     for _ in range(9):
         lane.failed(0.0, "HTTP 500")
-    lane.succeeded()
+    lane.succeeded(0.0)
 
     lane.failed(0.0, "HTTP 500")
 
-    assert lane.consecutive_failures == 1
+    assert lane.health.consecutive_failures == 1
 
 
 def test_probes_come_ever_more_rarely_up_to_an_hour(make_lane: MakeLane) -> None:
     lane = make_lane()
     lane.quarantine(0.0, "Misconfigured", probing=True)
-    seen = [lane.probe_at]
+    seen = [lane.health.probe_at]
 
     for _ in range(6):
         lane.probe_failed(0.0, "still failing", probing=True)
-        seen.append(lane.probe_at)
+        seen.append(lane.health.probe_at)
 
     assert seen == [300.0, 600.0, 1200.0, 2400.0, 3600.0, 3600.0, 3600.0]
 
 
 def test_a_pause_is_never_shortened_by_another(make_lane: MakeLane) -> None:
     lane = make_lane()
-    lane.paused(60.0)
+    lane.paused(60.0, 0.0)
 
-    lane.paused(10.0)
+    lane.paused(10.0, 0.0)
 
-    assert lane.paused_until == 60.0
+    assert lane.pace.paused_until == 60.0
 
 
 def test_a_new_owner_without_tokens_in_the_row_starts_with_none(make_lane: MakeLane) -> None:
-    assert make_lane(tokens=None).bucket.available(0.0) == 0.0
+    assert make_lane(tokens=None).pace.bucket.available(0.0) == 0.0

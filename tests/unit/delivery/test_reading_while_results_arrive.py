@@ -11,8 +11,9 @@ from contracts.ids import ConnectionId, EventId, JobId, PoolId, RouteId, Session
 from delivery.clock import DatabaseClock
 from delivery.desk import Desk
 from delivery.intake import Intake
-from delivery.lane import Entry, Lane
+from delivery.lane import Lane
 from delivery.metrics import WorkerMetrics
+from delivery.window import Entry
 from store.jobs import Job
 from store.lanes import LaneRow
 
@@ -45,6 +46,10 @@ def row() -> LaneRow:
         held_subjects=frozenset({SUBJECT}),
         last_held=JobId(2),
         next_due_in_seconds=-1.0,
+        probe_asked_by=None,
+        ramp_percent=None,
+        effective_rps=None,
+        effective_concurrency=None,
     )
 
 
@@ -56,7 +61,7 @@ def lane(make_lane: Callable[..., Lane], row: LaneRow) -> Lane:
 def under_way(lane: Lane) -> Entry:
     """Start the subject's deferred job."""
     job = Job(JobId(1), lane.id, RouteId(1), EventId(1), datetime(2026, 1, 1, tzinfo=UTC), SUBJECT, 1)
-    entry = lane.feed_due(job)
+    entry = lane.jobs.feed_due(job)
     assert entry is not None
     entry.loaded = True
     assert lane.start(NOW) is entry
@@ -65,33 +70,33 @@ def under_way(lane: Lane) -> Entry:
 
 def test_a_subject_whose_deferred_job_ended_while_the_row_was_read_is_not_set_aside(lane: Lane, row: LaneRow) -> None:
     entry = under_way(lane)
-    with lane.being_read():
-        lane.settled(entry)
+    with lane.jobs.being_read():
+        lane.jobs.settled(entry)
         lane.load(row, NOW)
 
-    assert lane.deferred_subjects == set()
-    assert lane.held_wanted == {SUBJECT}
+    assert lane.jobs.deferred_subjects == set()
+    assert lane.jobs.held_wanted == {SUBJECT}
 
 
 def test_a_subject_whose_job_was_deferred_again_while_the_row_was_read_stays_set_aside(
     lane: Lane, row: LaneRow
 ) -> None:
     entry = under_way(lane)
-    with lane.being_read():
-        lane.deferred(entry, NOW + 60)
+    with lane.jobs.being_read():
+        lane.jobs.deferred(entry, NOW + 60)
         lane.load(row, NOW)
 
-    assert lane.deferred_subjects == {SUBJECT}
-    assert lane.held_wanted == set()
+    assert lane.jobs.deferred_subjects == {SUBJECT}
+    assert lane.jobs.held_wanted == set()
 
 
 def test_a_subject_whose_deferred_job_is_still_under_way_goes_on_when_that_ends(lane: Lane, row: LaneRow) -> None:
     entry = under_way(lane)
-    with lane.being_read():
+    with lane.jobs.being_read():
         lane.load(row, NOW)
-    lane.settled(entry)
+    lane.jobs.settled(entry)
 
-    assert lane.held_wanted == {SUBJECT}
+    assert lane.jobs.held_wanted == {SUBJECT}
 
 
 class Database:

@@ -9,17 +9,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from contracts.ids import EventId, JobId, RouteId
-from delivery.lane import Entry, Lane
+from delivery.lane import Lane
 from delivery.scheduler import Scheduler
+from delivery.window import Entry
 from store.jobs import Job
 
 MakeLane = Callable[..., Lane]
+FREE = 100_000
 AT = datetime(2026, 11, 20, tzinfo=UTC)
 
 
 def fed(lane: Lane, jobs: int = 200) -> Lane:
     for number in range(1, jobs + 1):
-        entry = lane.feed(Job(JobId(number), lane.id, RouteId(1), EventId(number), AT, None, 0))
+        entry = lane.jobs.feed(Job(JobId(number), lane.id, RouteId(1), EventId(number), AT, None, 0))
         if entry is not None:
             entry.loaded = True
     return lane
@@ -33,7 +35,7 @@ def offered(lanes: Iterable[Lane]) -> Scheduler:
 
 
 def starts(scheduler: Scheduler, number: int) -> list[Entry]:
-    entries = [scheduler.next(0.0)[0] for _ in range(number)]
+    entries = [scheduler.next(0.0, FREE)[0] for _ in range(number)]
     return [entry for entry in entries if entry is not None]
 
 
@@ -105,7 +107,7 @@ def test_a_lane_leaves_the_ring_with_its_last_job(make_lane: MakeLane) -> None:
     lane = fed(make_lane(), 1)
     scheduler = offered([lane])
 
-    _, left = scheduler.next(0.0)
+    _, left = scheduler.next(0.0, FREE)
 
     assert left == [lane]
     assert not scheduler.has_lanes
@@ -126,7 +128,7 @@ def test_a_lane_without_tokens_leaves_the_ring(make_lane: MakeLane) -> None:
 def test_a_lane_that_left_can_be_offered_again(make_lane: MakeLane) -> None:
     lane = fed(make_lane(throttle={"concurrency": 1}))
     scheduler = offered([lane])
-    scheduler.next(0.0)
+    scheduler.next(0.0, FREE)
 
     lane.under_way -= 1
     scheduler.offer(lane, 0.0)
@@ -148,10 +150,85 @@ def test_a_lane_that_was_stopped_in_the_ring_is_told_to_have_left(make_lane: Mak
     scheduler = offered([stopped, other])
     stopped.quarantine(0.0, "Gone", probing=False)
 
-    _, left = scheduler.next(0.0)
+    _, left = scheduler.next(0.0, FREE)
 
     assert left == [stopped]
 
 
 def test_an_empty_ring_gives_nothing() -> None:
-    assert Scheduler().next(0.0) == (None, [])
+    assert Scheduler().next(0.0, FREE) == (None, [])
+
+
+# Weights ----------------------------------------------------------------------------------------------------------
+
+
+def test_lanes_of_a_tenant_share_by_their_weights(make_lane: MakeLane) -> None:
+    lanes = [fed(make_lane(number, weight=weight)) for number, weight in ((1, 1), (2, 2), (3, 5))]
+
+    counts = Counter(entry.lane.id for entry in starts(offered(lanes), 80))
+
+    assert counts == {1: 10, 2: 20, 3: 50}
+
+
+def test_a_weight_takes_nothing_from_another_tenant(make_lane: MakeLane) -> None:
+    lanes = [fed(make_lane(1, "acme", weight=100)), fed(make_lane(2, "globex"))]
+
+    counts = Counter(entry.lane.id for entry in starts(offered(lanes), 80))
+
+    assert counts == {1: 40, 2: 40}
+
+
+# Senders ----------------------------------------------------------------------------------------------------------
+
+
+def hang(scheduler: Scheduler, senders: int) -> Counter[int]:
+    """Start whatever may start while no job ends; return how many senders each lane occupies."""
+    busy: Counter[int] = Counter()
+    while (entry := scheduler.next(0.0, senders - busy.total())[0]) is not None:
+        busy[entry.lane.id] += 1
+    return busy
+
+
+def test_a_lane_that_hangs_occupies_half_of_the_senders(make_lane: MakeLane) -> None:
+    assert hang(offered([fed(make_lane())]), 64) == {1: 32}
+
+
+@pytest.mark.parametrize("hanging", [1, 5, 30, 60])
+def test_a_lane_finds_a_sender_however_many_others_hang(make_lane: MakeLane, hanging: int) -> None:
+    scheduler = offered([fed(make_lane(number)) for number in range(1, hanging + 1)])
+    busy = hang(scheduler, 64).total()
+
+    scheduler.offer(fed(make_lane(100)), 0.0)
+    entry, _ = scheduler.next(0.0, 64 - busy)
+
+    assert entry is not None
+    assert entry.lane.id == 100
+
+
+def test_a_lane_without_a_sender_starts_when_there_is_one(make_lane: MakeLane) -> None:
+    lane = fed(make_lane())
+    scheduler = offered([lane])
+    hang(scheduler, 64)
+
+    lane.under_way -= 10
+
+    assert scheduler.next(0.0, 42)[0] is not None
+
+
+def test_a_lane_that_is_stopped_while_it_waits_for_a_sender_leaves(make_lane: MakeLane) -> None:
+    lane = fed(make_lane())
+    scheduler = offered([lane])
+    hang(scheduler, 64)
+    lane.quarantine(0.0, "Gone", probing=False)
+
+    assert scheduler.next(0.0, 64) == (None, [lane])
+    assert not scheduler.has_lanes
+
+
+def test_slow_lanes_leave_a_reserve(make_lane: MakeLane) -> None:
+    slow = fed(make_lane())
+    slow.under_way, slow.pace.silent_since = 1, -10.0
+    scheduler = offered([slow])
+    scheduler.reserve = 8
+
+    assert [scheduler.next(0.0, free)[0] is not None for free in (9, 11)] == [False, True]

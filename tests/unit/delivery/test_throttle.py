@@ -64,6 +64,14 @@ def test_there_is_no_wait_while_there_is_a_token(rate: float, burst: float, toke
     assert TokenBucket(rate, burst, 0.0, tokens).seconds_until_next(0.0) == 0.0
 
 
+def test_what_is_owed_is_waited_for() -> None:
+    bucket = TokenBucket(1.0, 5.0, 0.0, 0.0)
+
+    bucket.owe(0.0)
+
+    assert bucket.seconds_until_next(0.0) == 2.0
+
+
 def test_an_empty_bucket_gives_nothing() -> None:
     assert not TokenBucket(1.0, 5.0, 0.0, 0.0).take(0.0)
 

@@ -1,0 +1,190 @@
+"""What follows from the end of an attempt: for the job, for its lane, and what is to be written down.
+
+`delivery.effects` says what an outcome means; here it is done to a lane in memory. Everything that a job may become
+(finished, deferred, buried, returned) is decided in this module.
+"""
+
+import logging
+import time
+from datetime import timedelta
+from random import Random
+from typing import assert_never
+
+from contracts.durations import format_duration
+from contracts.ids import PublicEventId, public_event_id
+from contracts.outcomes import Delivered, Report
+from delivery import effects
+from delivery.backoff import obeyed, pause, retry_delay
+from delivery.desk import Desk
+from delivery.effects import effect_of, outcome_name
+from delivery.lane import Lane
+from delivery.metrics import WorkerMetrics
+from delivery.settling import Burial, Result, Settling
+from delivery.window import Entry
+
+log = logging.getLogger(__name__)
+
+EXPIRED = "Expired"
+
+
+class Consequences:
+    """Ends the attempts of one session."""
+
+    def __init__(self, desk: Desk, settling: Settling, metrics: WorkerMetrics, random: Random) -> None:
+        self._desk = desk
+        self._settling = settling
+        self._metrics = metrics
+        self._random = random
+
+    def ended(self, entry: Entry, report: Report, started: float, ended: float) -> None:
+        """Take note of an attempt's end."""
+        lane = entry.lane
+        lane.answered(ended - started, ended)
+        result = Result(entry, report, started, ended)
+        if entry.probe:
+            self._probe_ended(entry, report, result, ended)
+        elif type(report.outcome) is Delivered:
+            lane.succeeded(ended)
+            result.success = True
+        else:
+            self._apply(entry, report, result, ended)
+        if report.rest is not None:
+            lane.rest(ended + obeyed(lane.delivery.retry, report.rest).total_seconds())
+            self._desk.set_alarm(lane, lane.pace.paused_until)
+        self._metrics.attempted(lane.connection, report, ended - started)
+        if result.success and entry.event is not None:
+            self._metrics.delivered(lane.connection, self._desk.clock.now() - entry.event.at.timestamp())
+        else:
+            log.info("attempt ended", extra={**names(entry), "outcome": outcome_name(report.outcome)})
+        self._hand_over(lane, result, ended)
+
+    def has_expired(self, entry: Entry) -> bool:
+        """Whether the job's deadline has passed."""
+        return entry.lane.expire_after is not None and self._expires_within(entry, timedelta())
+
+    def expired(self, entry: Entry) -> None:
+        """Bury a started job that was not tried, because its deadline has passed."""
+        lane, now = entry.lane, time.monotonic()
+        lane.not_sent(entry, now)
+        result = Result(entry, None, now, now, burial=self._expiry(entry, entry.job.attempts, ""))
+        log.info("the job's deadline has passed", extra=names(entry))
+        self._hand_over(lane, result, now)
+
+    def _hand_over(self, lane: Lane, result: Result, now: float) -> None:
+        if lane.changed:
+            self._settling.note_lane(lane)
+        self._settling.add(result)
+        self._desk.review(lane, now)
+
+    def _apply(self, entry: Entry, report: Report, result: Result, now: float) -> None:
+        lane, job = entry.lane, entry.job
+        retry = lane.delivery.retry
+        effect = effect_of(report.outcome, self._desk.clock.datetime)
+        match effect:
+            case effects.Finish():
+                lane.succeeded(now)
+                result.success = True
+            case effects.Retry(at_least):
+                made = job.attempts + 1
+                lane.failed(now, _summary(report))
+                if made >= retry.max_attempts:
+                    result.burial = Burial("AttemptsExhausted", report.detail, made)
+                else:
+                    self._defer(result, made, retry_delay(retry, made, self._random, at_least), _summary(report))
+            case effects.Wait(at_least):
+                self._defer(result, job.attempts, obeyed(retry, at_least), _summary(report))
+            case effects.Pause(at_least):
+                duration = pause(retry, lane.pace.throttled_in_a_row + 1, self._random, at_least)
+                lane.paused(now + duration.total_seconds(), now)
+                self._put_back(entry)
+            case effects.PauseUntilReset(duration):
+                lane.rest(now + duration.total_seconds())
+                self._put_back(entry)
+            case effects.Bury(reason):
+                lane.succeeded(now)
+                result.burial = Burial(reason, report.detail, job.attempts + 1)
+            case effects.Quarantine(reason, probing):
+                lane.quarantine(now, _reason(reason, report), probing=probing)
+                lane.put_back(entry)
+            case _:
+                assert_never(effect)
+        if lane.changed and lane.health.probe_at is not None:
+            self._desk.set_alarm(lane, lane.health.probe_at)
+
+    def _defer(self, result: Result, attempts: int, delay: timedelta, why: str) -> None:
+        """Defer the job, or bury it now if its deadline comes before its next attempt."""
+        entry = result.entry
+        if entry.lane.expire_after is not None and self._expires_within(entry, delay):
+            result.burial = self._expiry(entry, entry.job.attempts + 1, f"; the last attempt: {why}")
+        else:
+            result.deferral = (attempts, delay)
+
+    def _expires_within(self, entry: Entry, delay: timedelta) -> bool:
+        limit = entry.lane.expire_after or timedelta.max
+        return self._desk.clock.now() + delay.total_seconds() > entry.job.at.timestamp() + limit.total_seconds()
+
+    def _expiry(self, entry: Entry, attempts: int, why: str) -> Burial:
+        limit = format_duration(entry.lane.expire_after or timedelta())
+        self._metrics.expired(entry.lane.connection, 1)
+        return Burial(EXPIRED, f"not delivered within {limit} of its event{why}", attempts)
+
+    def _put_back(self, entry: Entry) -> None:
+        entry.lane.put_back(entry)
+        self._desk.set_alarm(entry.lane, entry.lane.pace.paused_until)
+
+    def _probe_ended(self, entry: Entry, report: Report, result: Result, now: float) -> None:
+        """A probe that the partner understood reopens the lane; one that failed costs its job no attempt."""
+        lane = entry.lane
+        effect = effect_of(report.outcome, self._desk.clock.datetime)
+        match effect:
+            case effects.Finish():
+                result.success = True
+                self._reopen(lane, now, "a probe was delivered")
+            case effects.Bury(reason):
+                result.burial = Burial(reason, report.detail, entry.job.attempts + 1)
+                self._reopen(lane, now, f"a probe was understood: {_reason(reason, report)}")
+            case effects.Pause() | effects.PauseUntilReset() | effects.Wait():
+                lane.reopen(now, f"a probe was understood: {_summary(report)}")
+                if isinstance(effect, effects.PauseUntilReset):
+                    duration = effect.duration
+                else:
+                    duration = pause(lane.delivery.retry, 1, self._random, effect.at_least)
+                lane.paused(now + duration.total_seconds(), now)
+                lane.jobs.drop(entry)
+            case effects.Retry():
+                lane.probe_failed(now, f"still failing: {_summary(report)}", probing=True)
+                lane.jobs.drop(entry)
+            case effects.Quarantine(reason, probing):
+                lane.probe_failed(now, _reason(reason, report), probing=probing)
+                lane.jobs.drop(entry)
+            case _:
+                assert_never(effect)
+        if lane.health.probe_at is not None:
+            self._desk.set_alarm(lane, lane.health.probe_at)
+
+    def _reopen(self, lane: Lane, now: float, reason: str) -> None:
+        lane.reopen(now, reason)
+        self._settling.note_lane(lane, hasten=True)
+
+
+def names(entry: Entry) -> dict[str, object]:
+    """Name a job for the log."""
+    event = entry.event
+    public_id = PublicEventId("") if event is None else public_event_id(event.id, event.nonce)
+    connection = entry.lane.connection
+    return {
+        "event": public_id,
+        "job": entry.job.id,
+        "connection": f"{connection.namespace}/{connection.name}",
+        "tenant": connection.tenant,
+        "attempt": entry.job.attempts + 1,
+    }
+
+
+def _reason(reason: str, report: Report) -> str:
+    return f"{reason}: {report.detail}" if report.detail else reason
+
+
+def _summary(report: Report) -> str:
+    status = f"HTTP {report.status_code}" if report.status_code else outcome_name(report.outcome)
+    return f"{status} {report.detail}".strip()[:300]
