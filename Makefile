@@ -13,7 +13,7 @@ BIN := .venv/bin
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup check cluster crds test survival demo bench format clean
+.PHONY: help setup check cluster crds test demo chaos simulate bench format clean
 
 # Logs are read in files more often than on screens.
 export NO_COLOR := 1
@@ -25,7 +25,7 @@ export UV_NO_PROGRESS := 1
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
-	@echo "  demo and bench take arguments: make bench ARGS=--help"
+	@echo "  demo, chaos and bench take arguments: make chaos ARGS=--help"
 
 setup: $(READY) ## Make or renew the environment in .venv
 
@@ -55,9 +55,12 @@ test: check cluster ## Check, then run every test
 demo: $(READY) ## Run the whole layer on this machine against simulated partners
 	@$(BIN)/integrations local --demo examples/local $(ARGS)
 
-# 3,000 events and four seeds a weather run in `make test`.
-survival: $(READY) ## Prove at length that nothing is lost: 20,000 events, 40 simulated seeds
-	SURVIVAL_EVENTS=20000 $(BIN)/python -m pytest tests/acceptance/survival -o log_cli=true --log-cli-level=INFO
+# Half a minute of it runs in `make test`. Standard output is the account: with --json it is read by programs.
+chaos: $(READY) ## Break everything at random for a while, then account for every event
+	@$(BIN)/python -m chaos $(ARGS)
+
+# Four seeds a weather run in `make test`.
+simulate: $(READY) ## Let workers work in 40 simulated worlds a weather, where time and chance are the test's
 	SIMULATION_SEEDS=40 $(BIN)/python -m pytest -n $(WORKERS) tests/unit/delivery/test_simulated_workers.py
 
 bench: $(READY) ## Measure it

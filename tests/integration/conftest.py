@@ -168,7 +168,7 @@ class Layer:
     def rows(self, query: str, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:
         """Ask as the superuser, from whom nothing is hidden."""
         cursor = self.admin.execute(query.encode(), parameters or None)
-        return cursor.fetchall() if cursor.description else []
+        return [] if cursor.description is None else cursor.fetchall()
 
     def value(self, query: str, parameters: Sequence[object] = ()) -> Any:
         """Ask for one value."""

@@ -2,8 +2,11 @@
 
 Every event carries its subject's counter, so the counters of committed events are 1, 2, 3, … in commit order. Ids are
 written to a file only after the commit was acknowledged. Killed at any point and started again, it goes on until its
-quota is committed: how much is, it reads from its own row. `python producer.py NAME TENANT EVENTS_PER_SECOND FILE`;
-with `hold` as a fifth argument it emits one event, says so, and keeps the transaction open.
+quota is committed: how much is, it reads from its own row.
+
+    python -m chaos.producer NAME TENANT EVENTS_PER_SECOND FILE
+
+With `hold` as a fifth argument it emits one event, says so, and keeps the transaction open.
 """
 
 import os
@@ -16,12 +19,13 @@ from typing import Any
 import psycopg
 from psycopg.types.json import Jsonb
 
+from chaos.scene import event_data
 from local.parent import exit_with_parent
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 
-DATABASE_VARIABLE = "SURVIVAL_PRODUCER_URL"
-EMIT = "select integration.emit_event(%s, 'ext.survival.counted', %s, %s, %s)"
+DATABASE_VARIABLE = "CHAOS_PRODUCER_URL"
+EMIT = "select integration.emit_event(%s, 'ext.chaos.counted', %s, %s, %s)"
 BROKEN = (psycopg.OperationalError, psycopg.InterfaceError)
 
 ROLLED_BACK_SHARE = 0.05
@@ -77,11 +81,7 @@ def emit_some(connection: Connection, random: Random, tenant: str, limit: int) -
             subject,
         )
         for number in range(counter + 1, counter + 1 + min(random.randint(1, 3), limit - len(ids))):
-            data: dict[str, object] = {
-                "n": number,
-                "parity": "even" if number % 2 == 0 else "odd",
-                "third": number % 3 == 0,
-            }
+            data = event_data(number)
             if random.random() < LARGE_SHARE:
                 data["text"] = random.randbytes(LARGE_BYTES // 2).hex()
             key = f"{subject}/{number}" if number % 5 == 0 else None

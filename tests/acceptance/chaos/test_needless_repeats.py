@@ -1,12 +1,10 @@
 """While nothing dies, nothing is repeated: reading jobs and writing results at once must not bring a job back."""
 
 from random import Random
-from typing import TYPE_CHECKING
 
 import pytest
 
-if TYPE_CHECKING:
-    from tests.acceptance.survival.conftest import Bed
+from chaos.bed import Bed
 
 pytestmark = pytest.mark.serial
 
@@ -16,7 +14,7 @@ EDITS = 20
 
 EMIT = """
 select integration.emit_events(
-    'acme', array_agg('ext.survival.counted'::text), array_agg('s' || n %% %s), array_agg(jsonb_build_object('n', n)))
+    'acme', array_agg('ext.chaos.counted'::text), array_agg('s' || n %% %s), array_agg(jsonb_build_object('n', n)))
 from generate_series(1, %s) n
 """
 
@@ -26,12 +24,12 @@ def failing_half_of_the_time(answers: int) -> list[dict[str, object]]:
     return [{"kind": "status", "status": random.choice([200, 503])} for _ in range(answers)]
 
 
-def wait_for(bed: "Bed", deliveries: int) -> None:
+def wait_for(bed: Bed, deliveries: int) -> None:
     bed.until(lambda: bed.partner.stats("hook")["accepted"] >= deliveries, f"{deliveries} events are delivered")
 
 
 @pytest.mark.parametrize("edits", [0, EDITS], ids=["while-a-partner-fails", "while-routing-is-edited"])
-def test_no_accepted_request_is_repeated(bed: "Bed", edits: int) -> None:
+def test_no_accepted_request_is_repeated(bed: Bed, edits: int) -> None:
     bed.publish("hook")
     bed.start_dispatcher()
     worker = bed.start_worker()

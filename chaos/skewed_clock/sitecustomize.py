@@ -4,7 +4,7 @@ import os
 import time
 from collections.abc import Callable
 
-SKEW_SECONDS = float(os.environ["SURVIVAL_SKEW_SECONDS"])
+SKEW_SECONDS = float(os.environ["CHAOS_SKEW_SECONDS"])
 
 
 def _shift(right: Callable[[], float]) -> Callable[[], float]:

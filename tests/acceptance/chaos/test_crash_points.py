@@ -1,12 +1,12 @@
 """What a kill, a stop or a cut connection leaves behind at each point where it could matter, one point at a time."""
 
 import signal
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
-if TYPE_CHECKING:
-    from tests.acceptance.survival.conftest import Bed, Program
+from chaos.bed import Bed
+from chaos.program import Program
 
 pytestmark = pytest.mark.serial
 
@@ -18,7 +18,7 @@ INTAKE = "worker-intake"
 
 
 @pytest.fixture
-def worker(bed: "Bed") -> "Program":
+def worker(bed: Bed) -> Program:
     """Run a dispatcher, and a worker that owns the one connection `hook` and has prepared all its statements."""
     bed.publish("hook", timeout="20s")
     bed.start_dispatcher()
@@ -31,30 +31,24 @@ def worker(bed: "Bed") -> "Program":
     return worker
 
 
-def the_arrival(bed: "Bed", subject: str = "one") -> dict[str, Any]:
+def the_arrival(bed: Bed, subject: str = "one") -> dict[str, Any]:
     """Return the only arrival of a subject: with a second webhook-id there would be two."""
     (arrival,) = [a for a in bed.partner.deliveries("hook") if a["event"]["subject"] == subject]
     return dict(arrival)
 
 
-def received(bed: "Bed", count: int) -> None:
+def received(bed: Bed, count: int) -> None:
     bed.until(lambda: bed.partner.stats("hook")["received"] >= count, f"the partner has received {count} requests")
 
 
-def done(bed: "Bed") -> None:
+def done(bed: Bed) -> None:
     bed.until(bed.is_done, "everything is delivered", seconds=30)
-
-
-def lease_of(bed: "Bed", session: int | None) -> bool:
-    return bool(bed.rows("select from integration.worker_session where id = %s", session))
 
 
 # A worker is killed -----------------------------------------------------------------------------------------------
 
 
-def test_a_worker_killed_while_the_partner_hangs_sends_once_more_under_the_same_id(
-    bed: "Bed", worker: "Program"
-) -> None:
+def test_a_worker_killed_while_the_partner_hangs_sends_once_more_under_the_same_id(bed: Bed, worker: Program) -> None:
     bed.partner.misbehave("hook", HANG)
     bed.emit()
     received(bed, 1)
@@ -68,7 +62,7 @@ def test_a_worker_killed_while_the_partner_hangs_sends_once_more_under_the_same_
 
 
 def test_a_worker_killed_before_its_result_reached_the_database_sends_once_more_under_the_same_id(
-    bed: "Bed", worker: "Program"
+    bed: Bed, worker: Program
 ) -> None:
     with bed.locked("attempt"):
         bed.emit()
@@ -82,7 +76,7 @@ def test_a_worker_killed_before_its_result_reached_the_database_sends_once_more_
     assert bed.outcomes() == ["Delivered"]
 
 
-def test_a_result_that_reached_the_database_counts_although_its_worker_is_dead(bed: "Bed", worker: "Program") -> None:
+def test_a_result_that_reached_the_database_counts_although_its_worker_is_dead(bed: Bed, worker: Program) -> None:
     with bed.locked("attempt"):
         bed.emit()
         bed.until(lambda: bed.waiting(SETTLING), "the result waits")
@@ -96,7 +90,7 @@ def test_a_result_that_reached_the_database_counts_although_its_worker_is_dead(b
     assert bed.outcomes() == ["Delivered", "Delivered"]
 
 
-def test_a_late_result_of_a_killed_worker_is_fenced_off_by_its_successor(bed: "Bed", worker: "Program") -> None:
+def test_a_late_result_of_a_killed_worker_is_fenced_off_by_its_successor(bed: Bed, worker: Program) -> None:
     former = bed.session("worker-1")
 
     with bed.locked("attempt"):
@@ -112,7 +106,7 @@ def test_a_late_result_of_a_killed_worker_is_fenced_off_by_its_successor(bed: "B
     assert bed.rows("select outcome, worker <> %s from integration.attempt", former) == [("Delivered", True)]
 
 
-def test_a_later_event_waits_until_a_killed_worker_s_request_was_repeated(bed: "Bed", worker: "Program") -> None:
+def test_a_later_event_waits_until_a_killed_worker_s_request_was_repeated(bed: Bed, worker: Program) -> None:
     bed.partner.misbehave("hook", HANG)
     bed.emit(n=1)
     bed.emit(n=2)
@@ -131,7 +125,7 @@ def test_a_later_event_waits_until_a_killed_worker_s_request_was_repeated(bed: "
 
 
 def test_another_worker_takes_over_from_one_stopped_past_its_lease_and_the_late_result_is_fenced(
-    bed: "Bed", worker: "Program"
+    bed: Bed, worker: Program
 ) -> None:
     bed.start_worker("worker-2")
     bed.until(lambda: bed.session("worker-2"), "a second worker is there")
@@ -153,7 +147,7 @@ def test_another_worker_takes_over_from_one_stopped_past_its_lease_and_the_late_
 
 
 def test_a_worker_stopped_past_its_lease_with_a_request_under_way_writes_nothing_of_it(
-    bed: "Bed", worker: "Program"
+    bed: Bed, worker: Program
 ) -> None:
     bed.start_worker("worker-2")
     bed.until(lambda: bed.session("worker-2"), "a second worker is there")
@@ -174,14 +168,14 @@ def test_a_worker_stopped_past_its_lease_with_a_request_under_way_writes_nothing
 
 
 def test_a_worker_stopped_before_it_sends_a_large_event_does_not_send_it_after_its_lease(
-    bed: "Bed", worker: "Program"
+    bed: Bed, worker: Program
 ) -> None:
     bed.start_worker("worker-2")
     bed.until(lambda: bed.session("worker-2"), "a second worker is there")
     # The first delivery takes the only token; until there is another, the large event waits in memory without its data.
     bed.publish("hook", throttle={"requestsPerSecond": 0.5, "burst": 1, "concurrency": 1})
     bed.rows(
-        "select integration.emit_events('acme', array_fill('ext.survival.counted'::text, array[2]), '{one,one}', array["
+        "select integration.emit_events('acme', array_fill('ext.chaos.counted'::text, array[2]), '{one,one}', array["
         "'{}', (select jsonb_build_object('text', string_agg(md5(i::text), '')) from generate_series(1, 3000) i)])"
     )
     received(bed, 1)
@@ -199,7 +193,7 @@ def test_a_worker_stopped_before_it_sends_a_large_event_does_not_send_it_after_i
 
 
 def test_a_worker_stopped_in_the_middle_of_a_settlement_neither_blocks_the_others_nor_ends(
-    bed: "Bed", worker: "Program"
+    bed: Bed, worker: Program
 ) -> None:
     bed.start_worker("worker-2")
     bed.until(lambda: bed.session("worker-2"), "a second worker is there")
@@ -224,7 +218,7 @@ def test_a_worker_stopped_in_the_middle_of_a_settlement_neither_blocks_the_other
 
 @pytest.mark.parametrize("partner_answers", [200, 503])
 def test_a_worker_whose_connections_were_cut_between_two_statements_goes_on(
-    bed: "Bed", worker: "Program", partner_answers: int
+    bed: Bed, worker: Program, partner_answers: int
 ) -> None:
     bed.emit()
     done(bed)
@@ -242,7 +236,7 @@ def test_a_worker_whose_connections_were_cut_between_two_statements_goes_on(
 
 @pytest.mark.parametrize("partner_answers", [200, 503])
 def test_a_result_whose_statement_was_cut_off_is_written_again_without_a_repeat(
-    bed: "Bed", worker: "Program", partner_answers: int
+    bed: Bed, worker: Program, partner_answers: int
 ) -> None:
     script = [UNAVAILABLE] if partner_answers == 503 else []
     bed.partner.misbehave("hook", *script)
@@ -262,9 +256,7 @@ def test_a_result_whose_statement_was_cut_off_is_written_again_without_a_repeat(
 
 
 @pytest.mark.parametrize("server_finishes", [True, False])
-def test_events_whose_dispatcher_was_killed_while_it_wrote_are_dispatched_once(
-    bed: "Bed", server_finishes: bool
-) -> None:
+def test_events_whose_dispatcher_was_killed_while_it_wrote_are_dispatched_once(bed: Bed, server_finishes: bool) -> None:
     bed.publish("hook")
     dispatcher = bed.start_dispatcher("dispatcher-1")
     bed.until(dispatcher.is_ready, "the dispatcher works")
@@ -292,7 +284,7 @@ def test_events_whose_dispatcher_was_killed_while_it_wrote_are_dispatched_once(
 
 
 def test_a_second_dispatcher_goes_on_where_a_stopped_one_was_and_both_together_dispatch_once(
-    bed: "Bed", worker: "Program"
+    bed: Bed, worker: Program
 ) -> None:
     first = bed.programs["dispatcher-1"]
     bed.start_dispatcher("dispatcher-2")
@@ -310,13 +302,13 @@ def test_a_second_dispatcher_goes_on_where_a_stopped_one_was_and_both_together_d
 # A producer is killed ---------------------------------------------------------------------------------------------
 
 
-def test_the_event_of_a_producer_killed_before_its_commit_never_was(bed: "Bed", worker: "Program") -> None:
+def test_the_event_of_a_producer_killed_before_its_commit_never_was(bed: Bed, worker: Program) -> None:
     with bed.open_transaction() as producer:
         bed.emit("one")
         done(bed)
         producer.kill()
     bed.until(
-        lambda: not bed.rows("select from pg_stat_activity where usename = 'survival_producer'"), "the server noticed"
+        lambda: not bed.rows("select from pg_stat_activity where usename = 'chaos_producer'"), "the server noticed"
     )
     bed.emit("two")
     done(bed)
@@ -329,7 +321,7 @@ def test_the_event_of_a_producer_killed_before_its_commit_never_was(bed: "Bed", 
 
 
 @pytest.mark.parametrize("skew_seconds", [-3600.0, 3600.0])
-def test_a_worker_whose_clock_is_an_hour_off_delivers(bed: "Bed", skew_seconds: float) -> None:
+def test_a_worker_whose_clock_is_an_hour_off_delivers(bed: Bed, skew_seconds: float) -> None:
     bed.publish("hook")
     bed.start_dispatcher()
     bed.start_worker(skew_seconds=skew_seconds)
