@@ -186,6 +186,7 @@ class Settling:
             (result.ended - result.started) * 1000,
             (now - result.ended) * 1000,
             report.detail or None,
+            job.replay,
         )
 
 

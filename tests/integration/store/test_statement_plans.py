@@ -13,7 +13,20 @@ import psycopg
 import pytest
 
 # Importing them defines their statements.
-from store import dispatch, history, jobs, lanes, leadership, pools, publication, removal, upkeep
+from store import (
+    dispatch,
+    history,
+    jobs,
+    lanes,
+    leadership,
+    pools,
+    publication,
+    removal,
+    replay_selection,
+    replaying,
+    replays,
+    upkeep,
+)
 from store.arrays import numbers, plain_texts
 from store.database import connect
 from store.statement import Statement, all_statements
@@ -308,6 +321,7 @@ def test_every_statement_carries_its_name_to_the_server() -> None:
 @pytest.mark.parametrize("what", all_statements(), ids=lambda what: what.name)
 def test_every_statement_can_be_prepared(volume: Volume, volume_layer: "Layer", what: Statement) -> None:
     assert {dispatch, history, jobs, lanes, leadership, pools, publication, removal, upkeep}
+    assert {replay_selection, replaying, replays}
     with psycopg.connect(volume_layer.admin_dsn) as connection:
         psycopg.RawCursor(connection).execute(b"prepare tried as " + what.sql)
         connection.rollback()
