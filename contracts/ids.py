@@ -65,6 +65,11 @@ def message_id(connection: ConnectionUid, event: PublicEventId, route: str) -> M
     return MessageId("msg_" + urlsafe_b64encode(key).decode())
 
 
+def replayed_message_id(message: MessageId, replay: ReplayId) -> MessageId:
+    """Derive the key of the same message as a replay sends it under an id of its own."""
+    return MessageId(f"{message}_r{replay:x}")
+
+
 def _bigint(digits: str, text: str) -> int:
     number = int(digits, 16)
     if number >= 2**63:

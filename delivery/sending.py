@@ -20,6 +20,7 @@ from delivery.desk import Desk
 from delivery.effects import effect_of, outcome_name
 from delivery.lane import Entry, Lane
 from delivery.metrics import WorkerMetrics
+from delivery.replayed import as_replayed
 from delivery.settling import Result, Settling
 from programs.reconnect import Reconnecting
 from store.errors import DatabaseUnreachableError
@@ -148,8 +149,16 @@ class Sending:
                 raise DatabaseUnreachableError("the lease may have run out while the event was read")
         public_id = public_event_id(event.id, event.nonce)
         route = self._desk.route_names.get(job.route, str(job.route))
+        message = message_id(lane.connection.uid, public_id, route)
+        if job.replay is not None:
+            replayed = await as_replayed(self._database, job.replay, message, data)
+            if replayed is None:
+                return Report(Invalid(), detail="the replay that made this job is gone")
+            if not self._desk.may_send():
+                raise DatabaseUnreachableError("the lease may have run out while the replay was read")
+            message, data = replayed
         delivery = Delivery(
-            message_id(lane.connection.uid, public_id, route),
+            message,
             public_id,
             event.tenant,
             event.type,
@@ -175,7 +184,8 @@ class Sending:
             self._apply(lane, entry, effect_of(report.outcome, self._desk.clock.datetime), result, ended)
         self._metrics.attempted(lane.connection, report, ended - started)
         if result.success and entry.event is not None:
-            self._metrics.delivered(lane.connection, self._desk.clock.now() - entry.event.at.timestamp())
+            if entry.job.replay is None:  # a replayed event's age says nothing of how fast delivery is
+                self._metrics.delivered(lane.connection, self._desk.clock.now() - entry.event.at.timestamp())
         else:
             log.info("attempt ended", extra={**_names(entry), "outcome": outcome_name(report.outcome)})
         if lane.changed:

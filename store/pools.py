@@ -114,7 +114,8 @@ READ_DEMAND = statement(
     ),
     open_lane as (
         select l.connection_id, l.pool_id,
-               (select now() - j.event_at from integration.job j where j.state = 0
+               (select case when j.replay_id is null then now() - j.event_at else interval '0' end
+                from integration.job j where j.state = 0
                 and j.connection_id = l.connection_id order by j.connection_id, j.id limit 1) as ready_for,
                (select now() - j.run_at from integration.job j where j.state = 1
                 and j.connection_id = l.connection_id order by j.connection_id, j.run_at, j.id limit 1) as due_for
