@@ -12,8 +12,8 @@ from typing import Any
 
 from contracts.ids import ConnectionUid, MessageId, PublicEventId
 from contracts.outcomes import Outcome
-from delivery import effects, sending
-from delivery.lane import Entry, Lane
+from delivery import consequences, effects, sending
+from delivery.window import Entry, Window
 from store import jobs
 from store.jobs import Job
 
@@ -45,10 +45,10 @@ def without_fence() -> None:
 def without_order() -> None:
     """Start the jobs of a subject side by side."""
 
-    def side_by_side(accept: Callable[[Lane, Job], Entry]) -> object:
-        return lambda lane, job: accept(lane, job._replace(subject=None))
+    def side_by_side(accept: Callable[[Window, Job], Entry]) -> object:
+        return lambda window, job: accept(window, job._replace(subject=None))
 
-    exchange(Lane, "_accept", side_by_side)
+    exchange(Window, "_accept", side_by_side)
 
 
 def without_retries() -> None:
@@ -61,7 +61,7 @@ def without_retries() -> None:
 
         return effect
 
-    exchange(sending, "effect_of", all_is_well)
+    exchange(consequences, "effect_of", all_is_well)
 
 
 def with_new_ids() -> None:

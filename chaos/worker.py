@@ -33,15 +33,16 @@ def _in_sight(begin: Callable[..., None]) -> object:
 
 
 def _lane(lane: Lane) -> dict[str, Any]:
+    jobs = lane.jobs
     return {
         "connection": lane.id,
-        "jobs": sorted(lane._entries),
-        "active": sorted(lane._behind),
-        "waiting": lane.waiting,
+        "jobs": sorted(jobs._entries),
+        "active": sorted(jobs._behind),
+        "waiting": jobs.waiting,
         "under_way": lane.under_way,
-        "deferred": sorted(lane.deferred_subjects),
-        "held": sorted(lane.held_subjects),
-        "to_hold": sorted(lane.to_hold),
+        "deferred": sorted(jobs.deferred_subjects),
+        "held": sorted(jobs.held_subjects),
+        "to_hold": sorted(jobs.to_hold),
     }
 
 

@@ -19,6 +19,7 @@ PoolId = NewType("PoolId", int)
 SessionId = NewType("SessionId", int)
 EventId = NewType("EventId", int)
 JobId = NewType("JobId", int)
+ReplayId = NewType("ReplayId", int)
 PublicEventId = NewType("PublicEventId", str)
 PublicJobId = NewType("PublicJobId", str)
 MessageId = NewType("MessageId", str)
@@ -62,6 +63,11 @@ def message_id(connection: ConnectionUid, event: PublicEventId, route: str) -> M
     """Derive the idempotency key (connection, event, route) that the partner sees, equal in every attempt."""
     key = hashlib.blake2b(f"{event} {route}".encode(), key=connection.bytes, digest_size=15).digest()
     return MessageId("msg_" + urlsafe_b64encode(key).decode())
+
+
+def replayed_message_id(message: MessageId, replay: ReplayId) -> MessageId:
+    """Derive the key of the same message as a replay sends it under an id of its own."""
+    return MessageId(f"{message}_r{replay:x}")
 
 
 def _bigint(digits: str, text: str) -> int:

@@ -53,7 +53,8 @@ class Consequences:
             self._desk.set_alarm(lane, lane.pace.paused_until)
         self._metrics.attempted(lane.connection, report, ended - started)
         if result.success and entry.event is not None:
-            self._metrics.delivered(lane.connection, self._desk.clock.now() - entry.event.at.timestamp())
+            if entry.job.replay is None:  # a replayed event's age says nothing of how fast delivery is
+                self._metrics.delivered(lane.connection, self._desk.clock.now() - entry.event.at.timestamp())
         else:
             log.info("attempt ended", extra={**names(entry), "outcome": outcome_name(report.outcome)})
         self._hand_over(lane, result, ended)

@@ -16,6 +16,7 @@ from prometheus_client import CollectorRegistry
 
 from delivery.horizon import Horizon
 from delivery.metrics import DispatcherMetrics
+from delivery.replaying import Replaying
 from delivery.routing import RoutingTable
 from delivery.settings import DispatcherSettings
 from programs.health import HealthServer
@@ -69,6 +70,7 @@ class Dispatcher:
         self._metrics = DispatcherMetrics(self._registry)
         self._work = Reconnecting(self._dsn, "dispatcher", self._metrics.database_up.set, queue=True)
         self._upkeep = Reconnecting(self._dsn, "dispatcher-upkeep")
+        self._replays = Reconnecting(self._dsn, "dispatcher-replays", queue=True)
         self._woken = asyncio.Event()
         self._routing: RoutingTable | None = None
         self._busy = False
@@ -91,6 +93,7 @@ class Dispatcher:
                     group.create_task(listener.run([CHANNEL, ROUTING_CHANNEL])),
                     group.create_task(self._maintain()),
                     group.create_task(self._watch()),
+                    group.create_task(Replaying(self._replays, self._settings.dead_letter_days).run()),
                     group.create_task(self._wake_on_stop()),
                 ]
                 while not stop.is_set():
@@ -98,7 +101,7 @@ class Dispatcher:
                 for task in background:
                     task.cancel()
         finally:
-            for database in (self._work, self._upkeep):
+            for database in (self._work, self._upkeep, self._replays):
                 await database.close()
             if server is not None:
                 server.close()

@@ -13,6 +13,7 @@ from contracts.ids import message_id, public_event_id
 from contracts.outcomes import Invalid, Report, Transient
 from delivery.consequences import Consequences, names
 from delivery.desk import Desk
+from delivery.replayed import as_replayed
 from delivery.settling import Settling
 from delivery.window import Entry
 from programs.reconnect import Reconnecting
@@ -151,8 +152,16 @@ class Sending:
                 raise DatabaseUnreachableError("the lease may have run out while the event was read")
         public_id = public_event_id(event.id, event.nonce)
         route = self._desk.route_names.get(job.route, str(job.route))
+        message = message_id(lane.connection.uid, public_id, route)
+        if job.replay is not None:
+            replayed = await as_replayed(self._database, job.replay, message, data)
+            if replayed is None:
+                return Report(Invalid(), detail="the replay that made this job is gone")
+            if not self._desk.may_send():
+                raise DatabaseUnreachableError("the lease may have run out while the replay was read")
+            message, data = replayed
         delivery = Delivery(
-            message_id(lane.connection.uid, public_id, route),
+            message,
             public_id,
             event.tenant,
             event.type,

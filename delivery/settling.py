@@ -212,6 +212,7 @@ def _attempt(result: Result, report: Report, now: float) -> AttemptRow:
         _milliseconds(exchange.answering_seconds),
         exchange.body_digest,
         None if exchange.particulars is None else orjson.dumps(exchange.particulars).decode(),
+        job.replay,
     )
 
 

@@ -101,6 +101,7 @@ def attempt_document(event: EventId, attempt: Attempt) -> dict[str, object]:
         "body_sha256": attempt.body_digest,
         "request": attempt.particulars,
         "detail": attempt.detail,
+        "replay": attempt.replay,
     }
 
 
@@ -116,6 +117,7 @@ def job_document(job: JobRow) -> dict[str, object]:
         "attempts": job.attempts,
         "next_attempt_at": job.next_attempt_at,
         "why": why(job),
+        "replay": job.replay,
     }
 
 
@@ -136,4 +138,5 @@ def _telling(attempt: Attempt) -> list[str]:
 
 
 def _where(of: Attempt | JobRow) -> str:
-    return f"{of.namespace}/{of.connection}, route {of.route}"
+    replay = "" if of.replay is None else f", replay {of.replay}"
+    return f"{of.namespace}/{of.connection}, route {of.route}{replay}"

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from contracts.ids import ConnectionId, EventId, JobId, PoolId, RouteId, SessionId, TenantId
+from contracts.ids import ConnectionId, EventId, JobId, PoolId, ReplayId, RouteId, SessionId, TenantId
 from store.arrays import numbers, plain_texts
 from store.database import Database, run, transaction
 from store.errors import LeaseLostError
@@ -28,7 +28,10 @@ from store.transitions import Transition, record_transitions
 
 
 class Job(NamedTuple):
-    """A job as a worker holds it: `attempts` made before; `subject` is None where order does not matter."""
+    """A job as a worker holds it: `attempts` made before; `subject` is None where order does not matter.
+
+    `replay` is the replay that made it, if one did.
+    """
 
     id: JobId
     connection: ConnectionId
@@ -37,6 +40,7 @@ class Job(NamedTuple):
     at: datetime
     subject: int | None
     attempts: int
+    replay: ReplayId | None = None
 
 
 class EventRow(NamedTuple):
@@ -69,6 +73,7 @@ class AttemptRow(NamedTuple):
     answering_ms: float | None = None
     body_digest: bytes | None = None
     particulars: str | None = None
+    replay: ReplayId | None = None
 
 
 class Success(NamedTuple):
@@ -156,7 +161,7 @@ TAIL_JOBS = statement(
     "New jobs of a pool above the last id seen; those of other owners' lanes come with their id alone. "
     "$1 pool, $2 last id, $3 limit, $4 session.",
     """
-    select j.id, l.connection_id, j.route_id, j.event_id, j.event_at, j.subject, j.attempts
+    select j.id, l.connection_id, j.route_id, j.event_id, j.event_at, j.subject, j.attempts, j.replay_id
     from (
         select * from integration.job where pool_id = $1::int and id > $2::bigint order by id limit $3::int
     ) j
@@ -170,7 +175,7 @@ LANE_JOBS = statement(
     "lane_jobs",
     "The next ready jobs of some lanes, each behind its cursor. $1 connections, $2 cursors, $3 jobs a lane.",
     """
-    select j.id, j.connection_id, j.route_id, j.event_id, j.event_at, j.subject, j.attempts
+    select j.id, j.connection_id, j.route_id, j.event_id, j.event_at, j.subject, j.attempts, j.replay_id
     from unnest($1::int[], $2::bigint[]) as l (connection_id, cursor)
     cross join lateral (
         select * from integration.job
@@ -185,7 +190,7 @@ DUE_JOBS = statement(
     "due_jobs",
     "Deferred jobs of some lanes whose time has come, in that order. $1 connections, $2 jobs a lane.",
     """
-    select j.id, j.connection_id, j.route_id, j.event_id, j.event_at, j.subject, j.attempts
+    select j.id, j.connection_id, j.route_id, j.event_id, j.event_at, j.subject, j.attempts, j.replay_id
     from unnest($1::int[]) as l (connection_id)
     cross join lateral (
         select * from integration.job
@@ -200,7 +205,7 @@ PROBE_JOBS = statement(
     "probe_jobs",
     "The oldest job of each lane, whether ready, deferred or held. $1 connections.",
     """
-    select j.id, j.connection_id, j.route_id, j.event_id, j.event_at, j.subject, j.attempts
+    select j.id, j.connection_id, j.route_id, j.event_id, j.event_at, j.subject, j.attempts, j.replay_id
     from unnest($1::int[]) as l (connection_id)
     cross join lateral (
         (select * from integration.job where state = 0 and connection_id = l.connection_id order by id limit 1)
@@ -228,7 +233,7 @@ HELD_JOBS = statement(
     "held_jobs",
     "The next jobs held behind an earlier one of their subject. $1 connections, $2 subjects, $3 jobs a subject.",
     """
-    select j.id, j.connection_id, j.route_id, j.event_id, j.event_at, j.subject, j.attempts
+    select j.id, j.connection_id, j.route_id, j.event_id, j.event_at, j.subject, j.attempts, j.replay_id
     from unnest($1::int[], $2::bigint[]) as l (connection_id, subject)
     cross join lateral (
         select * from integration.job
@@ -290,16 +295,16 @@ FINISH_JOBS = statement(
     ),
     gone as (
         delete from integration.job j using found f where j.ctid = f.tid
-        returning j.id, j.event_id, j.connection_id, j.route_id, j.attempts, f.tenant_id, f.status_code, f.duration_us,
-                  f.ended_ago_us, f.resolving_us, f.answering_us, f.body_digest
+        returning j.id, j.event_id, j.connection_id, j.route_id, j.attempts, j.replay_id, f.tenant_id, f.status_code,
+                  f.duration_us, f.ended_ago_us, f.resolving_us, f.answering_us, f.body_digest
     ),
     recorded as (
         insert into integration.attempt (at, event_id, job_id, tenant_id, connection_id, route_id, number, outcome,
                                          status_code, duration_ms, worker, resolving_ms, answering_ms,
-                                         body_digest)
+                                         body_digest, replay_id)
         select now() - ended_ago_us * interval '1 us', event_id, id, tenant_id, connection_id, route_id,
                attempts + 1, 'Delivered', status_code, duration_us / 1000.0, $2::bigint, resolving_us / 1000.0,
-               answering_us / 1000.0, decode(nullif(body_digest, ''), 'hex')
+               answering_us / 1000.0, decode(nullif(body_digest, ''), 'hex'), replay_id
         from gone
     )
     select (select id from fence), (select count(*) from gone)
@@ -310,19 +315,19 @@ FINISH_JOBS = statement(
 RECORD_ATTEMPTS = statement(
     "record_attempts",
     "Record attempts whose jobs were deferred, dead-lettered or returned, except those of tenants that have left the "
-    "pool meanwhile. $1 session, $2..$16 the attempts.",
+    "pool meanwhile. $1 session, $2..$17 the attempts.",
     """
     insert into integration.attempt (at, event_id, job_id, tenant_id, connection_id, route_id, number, outcome,
                                      status_code, duration_ms, worker, detail, resolving_ms, answering_ms,
-                                     body_digest, particulars)
+                                     body_digest, particulars, replay_id)
     select now() - make_interval(secs => ended_ago_ms / 1000), event_id, job_id, tenant_id, connection_id,
            route_id, number, outcome, status_code, duration_ms, $1::bigint, detail, resolving_ms, answering_ms,
-           body_digest, particulars::jsonb
+           body_digest, particulars::jsonb, replay_id
     from unnest($2::bigint[], $3::bigint[], $4::text[], $5::int[], $6::int[], $7::smallint[], $8::text[],
                 $9::smallint[], $10::real[], $11::real[], $12::text[], $13::real[], $14::real[], $15::bytea[],
-                $16::text[])
+                $16::text[], $17::bigint[])
         as t (job_id, event_id, tenant_id, connection_id, route_id, number, outcome, status_code, duration_ms,
-              ended_ago_ms, detail, resolving_ms, answering_ms, body_digest, particulars)
+              ended_ago_ms, detail, resolving_ms, answering_ms, body_digest, particulars, replay_id)
     where tenant_id in (select tenant_id from integration.tenant_role where role = current_user)
     """,
 )
@@ -372,9 +377,10 @@ BURY_JOBS = statement(
     ),
     buried as (
         insert into integration.dead_letter
-            (job_id, tenant_id, connection_id, route_id, event_id, event_at, subject, attempts, reason, detail)
+            (job_id, tenant_id, connection_id, route_id, event_id, event_at, subject, attempts, reason, detail,
+             replay_id)
         select d.id, l.tenant_id, d.connection_id, d.route_id, d.event_id, d.event_at, d.subject, d.made, d.reason,
-               d.detail
+               d.detail, d.replay_id
         from dead d join integration.lane l using (connection_id)
     )
     select id from dead

@@ -61,9 +61,10 @@ END_JOBS = statement(
     ),
     kept as (
         insert into integration.dead_letter
-            (job_id, tenant_id, connection_id, route_id, event_id, event_at, subject, attempts, reason, detail)
+            (job_id, tenant_id, connection_id, route_id, event_id, event_at, subject, attempts, reason, detail,
+             replay_id)
         select e.id, c.tenant_id, e.connection_id, e.route_id, e.event_id, e.event_at, e.subject, e.attempts,
-               'ConnectionDeleted', $3::text
+               'ConnectionDeleted', $3::text, e.replay_id
         from ended e join integration.connection c on c.id = e.connection_id
         where $2::boolean
     )

@@ -17,6 +17,7 @@ class Group(StrEnum):
     WORKER = "integration_worker"
     OPERATOR = "integration_operator"
     READER = "integration_reader"
+    SUPPORT = "integration_support"
 
 
 def ensure_login(admin: psycopg.Connection, role: str, group: Group, password: str) -> None:

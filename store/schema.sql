@@ -190,7 +190,8 @@ busy as (
 ),
 open_lane as (
     select l.connection_id, l.pool_id,
-           (select now() - j.event_at from integration.job j where j.state = 0
+           (select case when j.replay_id is null then now() - j.event_at else interval '0' end
+            from integration.job j where j.state = 0
             and j.connection_id = l.connection_id order by j.connection_id, j.id limit 1) as ready_for,
            (select now() - j.run_at from integration.job j where j.state = 1
             and j.connection_id = l.connection_id order by j.connection_id, j.run_at, j.id limit 1) as due_for
@@ -222,11 +223,12 @@ probing as (
     )
 )
 select p.name, extract(epoch from d.waited)::float8, least(d.backlog, counted_at_most)::int,
-       (c.spec #>> '{delivery,throttle,requestsPerSecond}')::float8,
-       (c.spec #>> '{delivery,throttle,concurrency}')::int
+       coalesce(l.effective_rps, (c.spec #>> '{delivery,throttle,requestsPerSecond}')::float8),
+       coalesce(l.effective_concurrency, (c.spec #>> '{delivery,throttle,concurrency}')::int)
 from (select * from counted where backlog > 0 union all select * from probing) d
 join integration.pool p on p.id = d.pool_id
 join integration.connection c on c.id = d.connection_id
+join integration.lane l on l.connection_id = d.connection_id
 order by p.name, d.connection_id
 $$;
 
@@ -333,6 +335,17 @@ begin
     return found_role;
 end $_$;
 
+CREATE FUNCTION integration.selects(patterns text[], type text) RETURNS boolean
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    AS $$
+    select exists (
+        select from unnest(patterns) p
+        where p = type or (right(p, 1) = '*' and starts_with(type, left(p, -1)))
+    )
+$$;
+
+COMMENT ON FUNCTION integration.selects(patterns text[], type text) IS 'Whether one of some type patterns selects a type, as contracts.patterns says.';
+
 CREATE FUNCTION integration.set_pool_credential(pool text, credential text, verifier text) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -383,7 +396,8 @@ CREATE TABLE integration.attempt (
     resolving_ms real,
     answering_ms real,
     body_digest bytea,
-    particulars jsonb
+    particulars jsonb,
+    replay_id bigint
 )
 PARTITION BY RANGE (at);
 
@@ -415,7 +429,8 @@ CREATE TABLE integration.attempt_default (
     resolving_ms real,
     answering_ms real,
     body_digest bytea,
-    particulars jsonb
+    particulars jsonb,
+    replay_id bigint
 );
 
 ALTER TABLE ONLY integration.attempt_default FORCE ROW LEVEL SECURITY;
@@ -463,6 +478,7 @@ CREATE TABLE integration.dead_letter (
     detail text DEFAULT ''::text NOT NULL,
     dead_at timestamp with time zone DEFAULT now() NOT NULL,
     blocks boolean DEFAULT false NOT NULL,
+    replay_id bigint,
     CONSTRAINT dead_letter_check CHECK (((NOT blocks) OR (subject IS NOT NULL)))
 );
 
@@ -471,6 +487,35 @@ ALTER TABLE ONLY integration.dead_letter FORCE ROW LEVEL SECURITY;
 COMMENT ON TABLE integration.dead_letter IS 'Jobs that will not be tried again by themselves, with the reason.';
 
 COMMENT ON COLUMN integration.dead_letter.blocks IS 'Later jobs of its subject wait until a person resends or discards it (routes[].onDeadLetter: Block).';
+
+CREATE TABLE integration.dead_letter_end (
+    job_id bigint NOT NULL,
+    tenant_id text NOT NULL,
+    connection_id integer NOT NULL,
+    route_id integer NOT NULL,
+    event_id bigint NOT NULL,
+    event_at timestamp with time zone NOT NULL,
+    attempts smallint NOT NULL,
+    cause text NOT NULL,
+    detail text NOT NULL,
+    dead_at timestamp with time zone NOT NULL,
+    replay_id bigint,
+    ended_at timestamp with time zone DEFAULT now() NOT NULL,
+    action text NOT NULL,
+    resent_by_replay bigint,
+    ended_by text NOT NULL,
+    reason text NOT NULL,
+    CONSTRAINT dead_letter_end_action_check CHECK ((action = ANY (ARRAY['Resent'::text, 'Discarded'::text]))),
+    CONSTRAINT dead_letter_end_check CHECK (((action = 'Resent'::text) = (resent_by_replay IS NOT NULL))),
+    CONSTRAINT dead_letter_end_ended_by_check CHECK (((length(ended_by) >= 1) AND (length(ended_by) <= 200))),
+    CONSTRAINT dead_letter_end_reason_check CHECK (((length(reason) >= 1) AND (length(reason) <= 1000)))
+);
+
+ALTER TABLE ONLY integration.dead_letter_end FORCE ROW LEVEL SECURITY;
+
+COMMENT ON TABLE integration.dead_letter_end IS 'Dead letters that a person has resent or discarded: who, when and why.';
+
+COMMENT ON COLUMN integration.dead_letter_end.replay_id IS 'The replay whose job died; null for a job of the dispatcher.';
 
 CREATE TABLE integration.dispatch_cursor (
     only_row boolean DEFAULT true NOT NULL,
@@ -570,6 +615,7 @@ CREATE TABLE integration.job (
     state smallint DEFAULT 0 NOT NULL,
     attempts smallint DEFAULT 0 NOT NULL,
     run_at timestamp with time zone,
+    replay_id bigint,
     CONSTRAINT job_attempts_check CHECK ((attempts >= 0)),
     CONSTRAINT job_check CHECK (((state = 1) = (run_at IS NOT NULL))),
     CONSTRAINT job_state_check CHECK ((state = ANY (ARRAY[0, 1, 2])))
@@ -583,6 +629,8 @@ COMMENT ON TABLE integration.job IS 'One event for one connection, until it is d
 COMMENT ON COLUMN integration.job.subject IS 'Hash of the event''s subject where the route keeps order; null where it does not.';
 
 COMMENT ON COLUMN integration.job.state IS '0 ready; 1 deferred until run_at; 2 held behind an earlier job of its subject.';
+
+COMMENT ON COLUMN integration.job.replay_id IS 'The replay that made this job; null for what the dispatcher made.';
 
 CREATE SEQUENCE integration.job_id
     START WITH 1
@@ -717,6 +765,104 @@ ALTER TABLE integration.pool ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
     CACHE 1
 );
 
+CREATE TABLE integration.replay (
+    id bigint NOT NULL,
+    tenant_id text NOT NULL,
+    connection_id integer NOT NULL,
+    requested_by text NOT NULL,
+    reason text NOT NULL,
+    requested_at timestamp with time zone DEFAULT now() NOT NULL,
+    source text NOT NULL,
+    since timestamp with time zone,
+    until timestamp with time zone NOT NULL,
+    types text[] NOT NULL,
+    cause text,
+    event_ids bigint[],
+    route_ids integer[],
+    letter_ids bigint[],
+    dispatched pg_snapshot NOT NULL,
+    dispatching pg_snapshot,
+    dispatching_to bigint NOT NULL,
+    include_superseded boolean NOT NULL,
+    new_message_ids boolean NOT NULL,
+    expected bigint,
+    state text DEFAULT 'Running'::text NOT NULL,
+    detail text DEFAULT ''::text NOT NULL,
+    cancelled_by text,
+    revision bigint DEFAULT 0 NOT NULL,
+    cursor bigint DEFAULT 0 NOT NULL,
+    read_to_end boolean DEFAULT false NOT NULL,
+    queued bigint DEFAULT 0 NOT NULL,
+    superseded bigint DEFAULT 0 NOT NULL,
+    unfinished bigint DEFAULT 0 NOT NULL,
+    gone bigint DEFAULT 0 NOT NULL,
+    filter_failed bigint DEFAULT 0 NOT NULL,
+    moved_at timestamp with time zone DEFAULT now() NOT NULL,
+    ended_at timestamp with time zone,
+    CONSTRAINT replay_cancelled_by_check CHECK (((length(cancelled_by) >= 1) AND (length(cancelled_by) <= 200))),
+    CONSTRAINT replay_check CHECK ((since < until)),
+    CONSTRAINT replay_check1 CHECK (((state = 'Running'::text) = (ended_at IS NULL))),
+    CONSTRAINT replay_check2 CHECK (((state = 'Cancelled'::text) = (cancelled_by IS NOT NULL))),
+    CONSTRAINT replay_check3 CHECK (((state <> 'Completed'::text) OR read_to_end)),
+    CONSTRAINT replay_check4 CHECK (((source = 'Jobs'::text) = (letter_ids IS NOT NULL))),
+    CONSTRAINT replay_check5 CHECK (((letter_ids IS NULL) = (route_ids IS NULL))),
+    CONSTRAINT replay_check6 CHECK (((letter_ids IS NULL) OR (NOT ((cardinality(letter_ids) IS DISTINCT FROM cardinality(event_ids)) OR (cardinality(route_ids) IS DISTINCT FROM cardinality(event_ids)))))),
+    CONSTRAINT replay_check7 CHECK (((source = 'DeadLetters'::text) OR (cause IS NULL))),
+    CONSTRAINT replay_event_ids_check CHECK (((cardinality(event_ids) >= 1) AND (cardinality(event_ids) <= 1000))),
+    CONSTRAINT replay_expected_check CHECK ((expected >= 0)),
+    CONSTRAINT replay_filter_failed_check CHECK ((filter_failed >= 0)),
+    CONSTRAINT replay_gone_check CHECK ((gone >= 0)),
+    CONSTRAINT replay_queued_check CHECK ((queued >= 0)),
+    CONSTRAINT replay_reason_check CHECK (((length(reason) >= 1) AND (length(reason) <= 1000))),
+    CONSTRAINT replay_requested_by_check CHECK (((length(requested_by) >= 1) AND (length(requested_by) <= 200))),
+    CONSTRAINT replay_source_check CHECK ((source = ANY (ARRAY['Events'::text, 'Jobs'::text, 'DeadLetters'::text]))),
+    CONSTRAINT replay_state_check CHECK ((state = ANY (ARRAY['Running'::text, 'Completed'::text, 'Cancelled'::text, 'Failed'::text]))),
+    CONSTRAINT replay_superseded_check CHECK ((superseded >= 0)),
+    CONSTRAINT replay_types_check CHECK (((cardinality(types) >= 1) AND (cardinality(types) <= 100))),
+    CONSTRAINT replay_unfinished_check CHECK ((unfinished >= 0))
+);
+
+ALTER TABLE ONLY integration.replay FORCE ROW LEVEL SECURITY;
+
+COMMENT ON TABLE integration.replay IS 'A request to deliver again: what, to which connection, who asked and why, and how far it has come.';
+
+COMMENT ON COLUMN integration.replay.until IS 'No later than the request, so that neither live events nor what dies again of its own jobs are selected.';
+
+COMMENT ON COLUMN integration.replay.letter_ids IS 'Where jobs are named, the dead letters among them, beside events and routes; null for those that were delivered.';
+
+COMMENT ON COLUMN integration.replay.dispatched IS 'With dispatching and dispatching_to the dispatch cursor at the request: only what had been dispatched is selected.';
+
+COMMENT ON COLUMN integration.replay.expected IS 'Jobs that a dry run at the request found; null where there was none.';
+
+COMMENT ON COLUMN integration.replay.state IS 'Running until all its jobs have ended; Completed; Cancelled by a person; Failed, as the detail says.';
+
+COMMENT ON COLUMN integration.replay.revision IS 'Compare-and-swap: of two that read the same part, or of one and a cancellation, one moves on.';
+
+COMMENT ON COLUMN integration.replay.cursor IS 'How far it has read: an event''s id, a dead letter''s job id, or how many of the jobs that were named.';
+
+CREATE TABLE integration.replay_edit (
+    replay_id bigint NOT NULL,
+    tenant_id text NOT NULL,
+    connection_id integer NOT NULL,
+    data jsonb NOT NULL,
+    changes jsonb NOT NULL,
+    CONSTRAINT replay_edit_changes_check CHECK (((jsonb_typeof(changes) = 'array'::text) AND (jsonb_array_length(changes) > 0))),
+    CONSTRAINT replay_edit_data_check CHECK (((jsonb_typeof(data) = 'object'::text) AND (octet_length((data)::text) <= 262144)))
+);
+
+ALTER TABLE ONLY integration.replay_edit FORCE ROW LEVEL SECURITY;
+
+COMMENT ON TABLE integration.replay_edit IS 'What a replay sends instead of its event''s data, and how it differs. The event itself never changes.';
+
+ALTER TABLE integration.replay ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME integration.replay_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
 CREATE TABLE integration.route (
     id integer NOT NULL,
     connection_id integer NOT NULL,
@@ -810,6 +956,9 @@ ALTER TABLE ONLY integration.connection
 ALTER TABLE ONLY integration.connection
     ADD CONSTRAINT connection_uid_key UNIQUE (uid);
 
+ALTER TABLE ONLY integration.dead_letter_end
+    ADD CONSTRAINT dead_letter_end_pkey PRIMARY KEY (job_id);
+
 ALTER TABLE ONLY integration.dead_letter
     ADD CONSTRAINT dead_letter_pkey PRIMARY KEY (job_id);
 
@@ -852,6 +1001,12 @@ ALTER TABLE ONLY integration.pool
 ALTER TABLE ONLY integration.pool
     ADD CONSTRAINT pool_role_key UNIQUE (role);
 
+ALTER TABLE ONLY integration.replay_edit
+    ADD CONSTRAINT replay_edit_pkey PRIMARY KEY (replay_id);
+
+ALTER TABLE ONLY integration.replay
+    ADD CONSTRAINT replay_pkey PRIMARY KEY (id);
+
 ALTER TABLE ONLY integration.route
     ADD CONSTRAINT route_connection_id_name_key UNIQUE (connection_id, name);
 
@@ -878,17 +1033,31 @@ ALTER TABLE ONLY integration.worker_session
 
 CREATE INDEX attempt_event ON ONLY integration.attempt USING btree (event_id);
 
+CREATE INDEX attempt_replay ON ONLY integration.attempt USING btree (replay_id, outcome) WHERE (replay_id IS NOT NULL);
+
 CREATE INDEX attempt_default_event_id_idx ON integration.attempt_default USING btree (event_id);
+
+CREATE INDEX attempt_default_replay_id_outcome_idx ON integration.attempt_default USING btree (replay_id, outcome) WHERE (replay_id IS NOT NULL);
 
 CREATE INDEX dead_letter_blocking ON integration.dead_letter USING btree (connection_id, subject) WHERE blocks;
 
 CREATE INDEX dead_letter_connection ON integration.dead_letter USING btree (connection_id, job_id);
 
+CREATE INDEX dead_letter_end_event ON integration.dead_letter_end USING btree (event_id);
+
+CREATE INDEX dead_letter_end_replay ON integration.dead_letter_end USING btree (replay_id) WHERE (replay_id IS NOT NULL);
+
 CREATE INDEX dead_letter_event ON integration.dead_letter USING btree (event_id);
+
+CREATE INDEX dead_letter_replay ON integration.dead_letter USING btree (replay_id) WHERE (replay_id IS NOT NULL);
+
+CREATE INDEX event_subject ON ONLY integration.event USING btree (hashtextextended(subject, (0)::bigint), id);
 
 CREATE INDEX event_xid ON ONLY integration.event USING btree (xid);
 
 CREATE INDEX event_dedupe_at ON integration.event_dedupe USING btree (at);
+
+CREATE INDEX event_default_hashtextextended_id_idx ON integration.event_default USING btree (hashtextextended(subject, (0)::bigint), id);
 
 CREATE INDEX event_default_xid_idx ON integration.event_default USING btree (xid);
 
@@ -897,6 +1066,8 @@ CREATE INDEX job_deferred ON integration.job USING btree (connection_id, run_at,
 CREATE INDEX job_held ON integration.job USING btree (connection_id, subject, id) WHERE (state = 2);
 
 CREATE INDEX job_ready ON integration.job USING btree (connection_id, id) WHERE (state = 0);
+
+CREATE INDEX job_replay ON integration.job USING btree (connection_id, replay_id) WHERE (replay_id IS NOT NULL);
 
 CREATE INDEX lane_owner ON integration.lane USING btree (owner);
 
@@ -908,7 +1079,13 @@ CREATE INDEX lane_transition_at ON integration.lane_transition USING btree (at);
 
 CREATE INDEX lane_transition_connection ON integration.lane_transition USING btree (connection_id, id);
 
+CREATE INDEX replay_running ON integration.replay USING btree (connection_id, id) WHERE (state = 'Running'::text);
+
 ALTER INDEX integration.attempt_event ATTACH PARTITION integration.attempt_default_event_id_idx;
+
+ALTER INDEX integration.attempt_replay ATTACH PARTITION integration.attempt_default_replay_id_outcome_idx;
+
+ALTER INDEX integration.event_subject ATTACH PARTITION integration.event_default_hashtextextended_id_idx;
 
 ALTER INDEX integration.event_pkey ATTACH PARTITION integration.event_default_pkey;
 
@@ -926,6 +1103,12 @@ ALTER TABLE ONLY integration.lane
 ALTER TABLE ONLY integration.lane_transition
     ADD CONSTRAINT lane_transition_connection_id_fkey FOREIGN KEY (connection_id) REFERENCES integration.connection(id) ON DELETE CASCADE;
 
+ALTER TABLE ONLY integration.replay
+    ADD CONSTRAINT replay_connection_id_fkey FOREIGN KEY (connection_id) REFERENCES integration.connection(id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY integration.replay_edit
+    ADD CONSTRAINT replay_edit_replay_id_fkey FOREIGN KEY (replay_id) REFERENCES integration.replay(id) ON DELETE CASCADE;
+
 ALTER TABLE ONLY integration.route
     ADD CONSTRAINT route_connection_id_fkey FOREIGN KEY (connection_id) REFERENCES integration.connection(id) ON DELETE CASCADE;
 
@@ -940,9 +1123,13 @@ ALTER TABLE integration.connection ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE integration.dead_letter ENABLE ROW LEVEL SECURITY;
 
+ALTER TABLE integration.dead_letter_end ENABLE ROW LEVEL SECURITY;
+
 CREATE POLICY dispatcher ON integration.connection FOR SELECT TO integration_dispatcher USING (true);
 
 CREATE POLICY dispatcher ON integration.dead_letter FOR INSERT TO integration_dispatcher WITH CHECK (true);
+
+CREATE POLICY dispatcher ON integration.dead_letter_end FOR INSERT TO integration_dispatcher WITH CHECK (true);
 
 CREATE POLICY dispatcher ON integration.event FOR SELECT TO integration_dispatcher USING (true);
 
@@ -954,17 +1141,29 @@ CREATE POLICY dispatcher ON integration.lane_transition FOR DELETE TO integratio
 
 CREATE POLICY dispatcher ON integration.pool FOR SELECT TO integration_dispatcher USING (true);
 
+CREATE POLICY dispatcher ON integration.replay FOR UPDATE TO integration_dispatcher USING (true);
+
 CREATE POLICY dispatcher ON integration.route FOR SELECT TO integration_dispatcher USING (true);
 
 CREATE POLICY dispatcher ON integration.worker TO integration_dispatcher USING (true);
 
 CREATE POLICY dispatcher ON integration.worker_session FOR SELECT TO integration_dispatcher USING (true);
 
+CREATE POLICY dispatcher_deletes ON integration.dead_letter FOR DELETE TO integration_dispatcher USING (true);
+
+CREATE POLICY dispatcher_forgets ON integration.dead_letter_end FOR DELETE TO integration_dispatcher USING (true);
+
+CREATE POLICY dispatcher_forgets ON integration.replay FOR DELETE TO integration_dispatcher USING (true);
+
 CREATE POLICY dispatcher_reads ON integration.dead_letter FOR SELECT TO integration_dispatcher USING (true);
+
+CREATE POLICY dispatcher_reads ON integration.dead_letter_end FOR SELECT TO integration_dispatcher USING (true);
 
 CREATE POLICY dispatcher_reads ON integration.job FOR SELECT TO integration_dispatcher USING (true);
 
 CREATE POLICY dispatcher_reads ON integration.lane_transition FOR SELECT TO integration_dispatcher USING (true);
+
+CREATE POLICY dispatcher_reads ON integration.replay FOR SELECT TO integration_dispatcher USING (true);
 
 CREATE POLICY emitter ON integration.event FOR INSERT TO integration_emitter WITH CHECK (true);
 
@@ -1028,6 +1227,8 @@ CREATE POLICY reader ON integration.connection FOR SELECT TO integration_reader 
 
 CREATE POLICY reader ON integration.dead_letter FOR SELECT TO integration_reader USING (true);
 
+CREATE POLICY reader ON integration.dead_letter_end FOR SELECT TO integration_reader USING (true);
+
 CREATE POLICY reader ON integration.event FOR SELECT TO integration_reader USING (true);
 
 CREATE POLICY reader ON integration.job FOR SELECT TO integration_reader USING (true);
@@ -1038,6 +1239,10 @@ CREATE POLICY reader ON integration.lane_transition FOR SELECT TO integration_re
 
 CREATE POLICY reader ON integration.pool FOR SELECT TO integration_reader USING (true);
 
+CREATE POLICY reader ON integration.replay FOR SELECT TO integration_reader USING (true);
+
+CREATE POLICY reader ON integration.replay_edit FOR SELECT TO integration_reader USING (true);
+
 CREATE POLICY reader ON integration.route FOR SELECT TO integration_reader USING (true);
 
 CREATE POLICY reader ON integration.tenant_role FOR SELECT TO integration_reader USING (true);
@@ -1046,7 +1251,41 @@ CREATE POLICY reader ON integration.worker FOR SELECT TO integration_reader USIN
 
 CREATE POLICY reader ON integration.worker_session FOR SELECT TO integration_reader USING (true);
 
+ALTER TABLE integration.replay ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE integration.replay_edit ENABLE ROW LEVEL SECURITY;
+
 ALTER TABLE integration.route ENABLE ROW LEVEL SECURITY;
+
+CREATE POLICY support ON integration.dead_letter FOR DELETE TO integration_support USING (true);
+
+CREATE POLICY support ON integration.dead_letter_end FOR INSERT TO integration_support WITH CHECK (true);
+
+CREATE POLICY support ON integration.replay FOR INSERT TO integration_support WITH CHECK (true);
+
+CREATE POLICY support ON integration.replay_edit FOR INSERT TO integration_support WITH CHECK (true);
+
+CREATE POLICY support_cancels ON integration.replay FOR UPDATE TO integration_support USING (true);
+
+CREATE POLICY support_reads ON integration.attempt FOR SELECT TO integration_support USING (true);
+
+CREATE POLICY support_reads ON integration.connection FOR SELECT TO integration_support USING (true);
+
+CREATE POLICY support_reads ON integration.dead_letter FOR SELECT TO integration_support USING (true);
+
+CREATE POLICY support_reads ON integration.dead_letter_end FOR SELECT TO integration_support USING (true);
+
+CREATE POLICY support_reads ON integration.event FOR SELECT TO integration_support USING (true);
+
+CREATE POLICY support_reads ON integration.job FOR SELECT TO integration_support USING (true);
+
+CREATE POLICY support_reads ON integration.lane FOR SELECT TO integration_support USING (true);
+
+CREATE POLICY support_reads ON integration.replay FOR SELECT TO integration_support USING (true);
+
+CREATE POLICY support_reads ON integration.replay_edit FOR SELECT TO integration_support USING (true);
+
+CREATE POLICY support_reads ON integration.route FOR SELECT TO integration_support USING (true);
 
 ALTER TABLE integration.tenant_role ENABLE ROW LEVEL SECURITY;
 
@@ -1079,6 +1318,12 @@ CREATE POLICY worker ON integration.lane_transition FOR INSERT TO integration_wo
 
 CREATE POLICY worker ON integration.pool FOR SELECT TO integration_worker USING ((role = CURRENT_USER));
 
+CREATE POLICY worker ON integration.replay FOR SELECT TO integration_worker USING ((connection_id IN ( SELECT l.connection_id
+   FROM integration.lane l)));
+
+CREATE POLICY worker ON integration.replay_edit FOR SELECT TO integration_worker USING ((connection_id IN ( SELECT l.connection_id
+   FROM integration.lane l)));
+
 CREATE POLICY worker ON integration.route FOR SELECT TO integration_worker USING ((connection_id IN ( SELECT l.connection_id
    FROM integration.lane l)));
 
@@ -1106,6 +1351,7 @@ GRANT USAGE ON SCHEMA integration TO integration_dispatcher;
 GRANT USAGE ON SCHEMA integration TO integration_worker;
 GRANT USAGE ON SCHEMA integration TO integration_operator;
 GRANT USAGE ON SCHEMA integration TO integration_reader;
+GRANT USAGE ON SCHEMA integration TO integration_support;
 
 REVOKE ALL ON FUNCTION integration.check_event(tenant text, type text, subject text, data jsonb, dedupe_key text) FROM PUBLIC;
 GRANT ALL ON FUNCTION integration.check_event(tenant text, type text, subject text, data jsonb, dedupe_key text) TO integration_emitter;
@@ -1132,6 +1378,11 @@ REVOKE ALL ON FUNCTION integration.partitions(parent text) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION integration.pool_role(pool text) FROM PUBLIC;
 
+REVOKE ALL ON FUNCTION integration.selects(patterns text[], type text) FROM PUBLIC;
+GRANT ALL ON FUNCTION integration.selects(patterns text[], type text) TO integration_reader;
+GRANT ALL ON FUNCTION integration.selects(patterns text[], type text) TO integration_support;
+GRANT ALL ON FUNCTION integration.selects(patterns text[], type text) TO integration_dispatcher;
+
 REVOKE ALL ON FUNCTION integration.set_pool_credential(pool text, credential text, verifier text) FROM PUBLIC;
 GRANT ALL ON FUNCTION integration.set_pool_credential(pool text, credential text, verifier text) TO integration_operator;
 
@@ -1140,16 +1391,19 @@ GRANT ALL ON FUNCTION integration.wanted_workers() TO integration_worker;
 
 GRANT SELECT ON TABLE integration.attempt TO integration_reader;
 GRANT INSERT ON TABLE integration.attempt TO integration_worker;
+GRANT SELECT ON TABLE integration.attempt TO integration_support;
 
 GRANT SELECT ON TABLE integration.connection TO integration_reader;
 GRANT SELECT ON TABLE integration.connection TO integration_dispatcher;
 GRANT SELECT ON TABLE integration.connection TO integration_worker;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE integration.connection TO integration_operator;
+GRANT SELECT ON TABLE integration.connection TO integration_support;
 
 GRANT SELECT ON TABLE integration.dead_letter TO integration_reader;
-GRANT SELECT,INSERT ON TABLE integration.dead_letter TO integration_dispatcher;
+GRANT SELECT,INSERT,DELETE ON TABLE integration.dead_letter TO integration_dispatcher;
 GRANT INSERT ON TABLE integration.dead_letter TO integration_worker;
 GRANT INSERT ON TABLE integration.dead_letter TO integration_operator;
+GRANT SELECT,DELETE ON TABLE integration.dead_letter TO integration_support;
 
 GRANT SELECT(tenant_id) ON TABLE integration.dead_letter TO integration_worker;
 
@@ -1159,9 +1413,14 @@ GRANT SELECT(subject) ON TABLE integration.dead_letter TO integration_worker;
 
 GRANT SELECT(blocks) ON TABLE integration.dead_letter TO integration_worker;
 
+GRANT SELECT ON TABLE integration.dead_letter_end TO integration_reader;
+GRANT SELECT,INSERT ON TABLE integration.dead_letter_end TO integration_support;
+GRANT SELECT,INSERT,DELETE ON TABLE integration.dead_letter_end TO integration_dispatcher;
+
 GRANT SELECT ON TABLE integration.dispatch_cursor TO integration_reader;
 GRANT SELECT,UPDATE ON TABLE integration.dispatch_cursor TO integration_dispatcher;
 GRANT SELECT ON TABLE integration.dispatch_cursor TO integration_worker;
+GRANT SELECT ON TABLE integration.dispatch_cursor TO integration_support;
 
 GRANT SELECT(revision),UPDATE(revision) ON TABLE integration.dispatch_cursor TO integration_operator;
 
@@ -1174,6 +1433,7 @@ GRANT SELECT ON TABLE integration.event TO integration_reader;
 GRANT INSERT ON TABLE integration.event TO integration_emitter;
 GRANT SELECT ON TABLE integration.event TO integration_dispatcher;
 GRANT SELECT ON TABLE integration.event TO integration_worker;
+GRANT SELECT ON TABLE integration.event TO integration_support;
 
 GRANT SELECT,INSERT ON TABLE integration.event_dedupe TO integration_emitter;
 
@@ -1184,6 +1444,7 @@ GRANT SELECT ON TABLE integration.job TO integration_reader;
 GRANT SELECT,INSERT ON TABLE integration.job TO integration_dispatcher;
 GRANT SELECT,DELETE ON TABLE integration.job TO integration_worker;
 GRANT SELECT,DELETE ON TABLE integration.job TO integration_operator;
+GRANT SELECT ON TABLE integration.job TO integration_support;
 
 GRANT UPDATE(state) ON TABLE integration.job TO integration_worker;
 
@@ -1197,6 +1458,7 @@ GRANT SELECT ON TABLE integration.lane TO integration_reader;
 GRANT SELECT ON TABLE integration.lane TO integration_dispatcher;
 GRANT SELECT ON TABLE integration.lane TO integration_worker;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE integration.lane TO integration_operator;
+GRANT SELECT ON TABLE integration.lane TO integration_support;
 
 GRANT UPDATE(owner) ON TABLE integration.lane TO integration_worker;
 
@@ -1240,15 +1502,66 @@ GRANT SELECT ON TABLE integration.pool TO integration_dispatcher;
 GRANT SELECT ON TABLE integration.pool TO integration_worker;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE integration.pool TO integration_operator;
 
+GRANT SELECT ON TABLE integration.replay TO integration_reader;
+GRANT SELECT,INSERT ON TABLE integration.replay TO integration_support;
+GRANT SELECT,DELETE ON TABLE integration.replay TO integration_dispatcher;
+
+GRANT SELECT(id) ON TABLE integration.replay TO integration_worker;
+
+GRANT SELECT(connection_id) ON TABLE integration.replay TO integration_worker;
+
+GRANT SELECT(new_message_ids) ON TABLE integration.replay TO integration_worker;
+
+GRANT UPDATE(state) ON TABLE integration.replay TO integration_support;
+GRANT UPDATE(state) ON TABLE integration.replay TO integration_dispatcher;
+
+GRANT UPDATE(detail) ON TABLE integration.replay TO integration_support;
+GRANT UPDATE(detail) ON TABLE integration.replay TO integration_dispatcher;
+
+GRANT UPDATE(cancelled_by) ON TABLE integration.replay TO integration_support;
+
+GRANT UPDATE(revision) ON TABLE integration.replay TO integration_support;
+GRANT UPDATE(revision) ON TABLE integration.replay TO integration_dispatcher;
+
+GRANT UPDATE(cursor) ON TABLE integration.replay TO integration_dispatcher;
+
+GRANT UPDATE(read_to_end) ON TABLE integration.replay TO integration_dispatcher;
+
+GRANT UPDATE(queued) ON TABLE integration.replay TO integration_dispatcher;
+
+GRANT UPDATE(superseded) ON TABLE integration.replay TO integration_dispatcher;
+
+GRANT UPDATE(unfinished) ON TABLE integration.replay TO integration_dispatcher;
+
+GRANT UPDATE(gone) ON TABLE integration.replay TO integration_dispatcher;
+
+GRANT UPDATE(filter_failed) ON TABLE integration.replay TO integration_dispatcher;
+
+GRANT UPDATE(moved_at) ON TABLE integration.replay TO integration_dispatcher;
+
+GRANT UPDATE(ended_at) ON TABLE integration.replay TO integration_support;
+GRANT UPDATE(ended_at) ON TABLE integration.replay TO integration_dispatcher;
+
+GRANT SELECT ON TABLE integration.replay_edit TO integration_reader;
+GRANT SELECT,INSERT ON TABLE integration.replay_edit TO integration_support;
+
+GRANT SELECT(replay_id) ON TABLE integration.replay_edit TO integration_worker;
+
+GRANT SELECT(connection_id) ON TABLE integration.replay_edit TO integration_worker;
+
+GRANT SELECT(data) ON TABLE integration.replay_edit TO integration_worker;
+
 GRANT SELECT ON TABLE integration.route TO integration_reader;
 GRANT SELECT ON TABLE integration.route TO integration_dispatcher;
 GRANT SELECT ON TABLE integration.route TO integration_worker;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE integration.route TO integration_operator;
+GRANT SELECT ON TABLE integration.route TO integration_support;
 
 GRANT SELECT ON TABLE integration.routing TO integration_reader;
 GRANT SELECT ON TABLE integration.routing TO integration_dispatcher;
 GRANT SELECT ON TABLE integration.routing TO integration_worker;
 GRANT SELECT,UPDATE ON TABLE integration.routing TO integration_operator;
+GRANT SELECT ON TABLE integration.routing TO integration_support;
 
 GRANT SELECT ON TABLE integration.tenant_role TO integration_reader;
 GRANT SELECT ON TABLE integration.tenant_role TO integration_worker;

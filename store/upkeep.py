@@ -30,13 +30,14 @@ MAINTAIN_WORKERS = statement(
 # One pass over the table of unfinished work; whoever asks spaces it by how long it took.
 BACKLOG = statement(
     "backlog",
-    "Unfinished jobs and the age of the oldest, per connection, with the lane's state.",
+    "Unfinished jobs, and the age of the oldest that no replay made, per connection, with the lane's state.",
     """
     select c.namespace, c.name, c.tenant_id, l.state, l.suspended, coalesce(b.jobs, 0), coalesce(b.oldest, 0)::float8
     from integration.lane l
     join integration.connection c on c.id = l.connection_id
     left join (
-        select connection_id, count(*) as jobs, extract(epoch from now() - min(event_at)) as oldest
+        select connection_id, count(*) as jobs,
+               extract(epoch from now() - min(event_at) filter (where replay_id is null)) as oldest
         from integration.job group by connection_id
     ) b on b.connection_id = l.connection_id
     """,

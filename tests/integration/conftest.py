@@ -42,6 +42,7 @@ PROGRAMS = {
     "dispatcher": Group.DISPATCHER,
     "operator": Group.OPERATOR,
     "reader": Group.READER,
+    "support": Group.SUPPORT,
     "pool_a": Group.WORKER,
     "pool_b": Group.WORKER,
 }

@@ -32,6 +32,9 @@ TENANT_TABLES = (
     "attempt",
     "dead_letter",
     "lane_transition",
+    "replay",
+    "replay_edit",
+    "dead_letter_end",
 )
 NO_TENANT_TABLES = ("event_type", "dispatcher_sleep", "dispatch_cursor", "routing", "operator_term", "schema_version")
 WORKER_WRITES = ("worker_session", "worker", "lane", "job", "attempt", "dead_letter", "lane_transition")
@@ -56,6 +59,23 @@ async def _fill(layer: "Layer") -> None:
             " select %s, nextval('integration.job_id'), r.connection_id, r.id, e.id, e.at, 1"
             " from integration.route r join integration.event e using (tenant_id) where tenant_id = %s",
             (published.pool, tenant),
+        )
+        layer.admin.execute(
+            "insert into integration.replay (tenant_id, connection_id, requested_by, reason, source, until, types,"
+            " dispatched, dispatching_to, include_superseded, new_message_ids)"
+            " values (%s, %s, 'ada', 'why', 'Events', now(), '{*}', pg_current_snapshot(), 0, false, false)",
+            (tenant, published.id),
+        )
+        layer.admin.execute(
+            "insert into integration.replay_edit (replay_id, tenant_id, connection_id, data, changes)"
+            " select id, tenant_id, connection_id, '{}', '[1]' from integration.replay where tenant_id = %s",
+            (tenant,),
+        )
+        layer.admin.execute(
+            "insert into integration.dead_letter_end (job_id, tenant_id, connection_id, route_id, event_id, event_at,"
+            " attempts, cause, detail, dead_at, action, ended_by, reason)"
+            " values (%s, %s, %s, 1, 1, now(), 1, 'Invalid', '', now(), 'Discarded', 'ada', 'why')",
+            (published.id, tenant, published.id),
         )
         for table, more in (
             ("attempt", ", number, outcome, duration_ms, worker"),
@@ -122,7 +142,7 @@ def test_there_are_no_views_or_definer_functions_around_the_policies(layer: "Lay
     ]
 
 
-@pytest.mark.parametrize("role", ["producer", "dispatcher", "operator", "reader", "pool_a"])
+@pytest.mark.parametrize("role", ["producer", "dispatcher", "operator", "reader", "support", "pool_a"])
 def test_nobody_reads_or_writes_a_partition_past_its_parent(two_pools: "Layer", role: str) -> None:
     partitions = two_pools.column(
         "select inhrelid::regclass::text from pg_inherits join pg_class c on c.oid = inhrelid"
@@ -153,10 +173,11 @@ def test_the_owner_without_being_a_superuser_sees_no_pool_s_rows_of_what_it_need
 def test_a_pool_s_role_sees_its_own_rows_only(two_pools: "Layer", table: str) -> None:
     everything = two_pools.value(f"select count(*) from integration.{table}")
     with as_role(two_pools, "pool_a") as mine, as_role(two_pools, "pool_b") as theirs:
-        seen = [attempt(each, f"select * from integration.{table}") for each in (mine, theirs)]
+        columns = {"replay": "id, new_message_ids", "replay_edit": "replay_id, data"}.get(table, "*")
+        seen = [attempt(each, f"select {columns} from integration.{table}") for each in (mine, theirs)]
 
     expected: list[int | str] = [1, 1]
-    if table in ("event_dedupe", "worker", "attempt", "dead_letter", "lane_transition"):
+    if table in ("event_dedupe", "worker", "attempt", "dead_letter", "lane_transition", "dead_letter_end"):
         expected = ["InsufficientPrivilege", "InsufficientPrivilege"]
     assert everything == 2
     assert seen == expected
@@ -294,8 +315,9 @@ async def test_a_pool_cannot_own_another_pool_s_lane(two_pools: "Layer") -> None
 def _granted(layer: "Layer", role: str, privilege: str) -> list[str]:
     return layer.column(
         "select relname from pg_class where relnamespace = 'integration'::regnamespace and relkind in ('r', 'p')"
-        " and (has_table_privilege(%s, oid, %s) or has_any_column_privilege(%s, oid, %s)) order by 1",
-        (role, privilege, role, privilege),
+        " and case when %s = 'delete' then has_table_privilege(%s, oid, 'delete')"
+        " else has_any_column_privilege(%s, oid, nullif(%s, 'delete')) end order by 1",
+        (privilege, role, role, privilege),
     )
 
 
@@ -311,8 +333,24 @@ def test_a_reader_changes_nothing(layer: "Layer") -> None:
 
 
 def test_the_dispatcher_changes_no_event_connection_or_lane(layer: "Layer") -> None:
-    assert _granted(layer, "dispatcher", "insert") == ["dead_letter", "job"]
-    assert _granted(layer, "dispatcher", "update") == ["dispatch_cursor", "dispatcher_sleep", "worker"]
+    assert _granted(layer, "dispatcher", "insert") == ["dead_letter", "dead_letter_end", "job"]
+    assert _granted(layer, "dispatcher", "update") == ["dispatch_cursor", "dispatcher_sleep", "replay", "worker"]
+
+
+def test_support_asks_for_replays_and_makes_no_job(layer: "Layer") -> None:
+    granted = {verb: _granted(layer, "support", verb) for verb in ("insert", "update", "delete")}
+
+    assert granted == {
+        "insert": ["dead_letter_end", "replay", "replay_edit"],
+        "update": ["replay"],
+        "delete": ["dead_letter"],
+    }
+
+
+def test_of_a_replay_a_pool_s_role_sees_neither_who_asked_nor_why(two_pools: "Layer") -> None:
+    with as_role(two_pools, "pool_a") as mine:
+        assert attempt(mine, "select requested_by, reason from integration.replay") == "InsufficientPrivilege"
+        assert attempt(mine, "select changes from integration.replay_edit") == "InsufficientPrivilege"
 
 
 def test_the_operator_reads_no_event(two_pools: "Layer") -> None:
@@ -325,7 +363,7 @@ def test_the_operator_reads_no_event(two_pools: "Layer") -> None:
     assert answers == {"InsufficientPrivilege"}
 
 
-@pytest.mark.parametrize("role", ["producer", "dispatcher", "operator", "reader", "pool_a"])
+@pytest.mark.parametrize("role", ["producer", "dispatcher", "operator", "reader", "support", "pool_a"])
 def test_no_program_makes_objects_or_becomes_another_role(layer: "Layer", role: str) -> None:
     with as_role(layer, role) as connection:
         answers = [

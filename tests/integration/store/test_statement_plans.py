@@ -15,6 +15,7 @@ import pytest
 # Importing them defines their statements.
 from store import (
     connections,
+    dead_letters,
     deadlines,
     dispatch,
     export,
@@ -25,6 +26,11 @@ from store import (
     pools,
     publication,
     removal,
+    replay_edits,
+    replay_requests,
+    replay_selection,
+    replaying,
+    replays,
     upkeep,
     watching,
 )
@@ -337,6 +343,8 @@ def test_every_statement_carries_its_name_to_the_server() -> None:
 def test_every_statement_can_be_prepared(volume: Volume, volume_layer: "Layer", what: Statement) -> None:
     assert {
         connections,
+        dead_letters,
+        deadlines,
         dispatch,
         export,
         history,
@@ -346,6 +354,11 @@ def test_every_statement_can_be_prepared(volume: Volume, volume_layer: "Layer", 
         pools,
         publication,
         removal,
+        replay_edits,
+        replay_requests,
+        replay_selection,
+        replaying,
+        replays,
         upkeep,
         watching,
     }

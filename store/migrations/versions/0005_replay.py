@@ -1,9 +1,9 @@
-"""What an audit asks of attempts: digest, timings, particulars, and the name of the worker."""
+"""Replays, edits of what is replayed, and the ends of dead letters."""
 
 from store.migrations.plain_sql import run_sql_beside
 
-revision = "0004"
-down_revision = "0003"
+revision = "0005"
+down_revision = "0004"
 
 
 def upgrade() -> None:

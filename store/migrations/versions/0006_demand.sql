@@ -27,7 +27,8 @@ busy as (
 ),
 open_lane as (
     select l.connection_id, l.pool_id,
-           (select now() - j.event_at from integration.job j where j.state = 0
+           (select case when j.replay_id is null then now() - j.event_at else interval '0' end
+            from integration.job j where j.state = 0
             and j.connection_id = l.connection_id order by j.connection_id, j.id limit 1) as ready_for,
            (select now() - j.run_at from integration.job j where j.state = 1
             and j.connection_id = l.connection_id order by j.connection_id, j.run_at, j.id limit 1) as due_for
@@ -59,11 +60,12 @@ probing as (
     )
 )
 select p.name, extract(epoch from d.waited)::float8, least(d.backlog, counted_at_most)::int,
-       (c.spec #>> '{delivery,throttle,requestsPerSecond}')::float8,
-       (c.spec #>> '{delivery,throttle,concurrency}')::int
+       coalesce(l.effective_rps, (c.spec #>> '{delivery,throttle,requestsPerSecond}')::float8),
+       coalesce(l.effective_concurrency, (c.spec #>> '{delivery,throttle,concurrency}')::int)
 from (select * from counted where backlog > 0 union all select * from probing) d
 join integration.pool p on p.id = d.pool_id
 join integration.connection c on c.id = d.connection_id
+join integration.lane l on l.connection_id = d.connection_id
 order by p.name, d.connection_id
 $$;
 comment on function integration.lane_demand is

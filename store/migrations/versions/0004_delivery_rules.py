@@ -2,8 +2,8 @@
 
 from store.migrations.plain_sql import run_sql_beside
 
-revision = "0005"
-down_revision = "0004"
+revision = "0004"
+down_revision = "0003"
 
 
 def upgrade() -> None:

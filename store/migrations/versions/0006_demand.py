@@ -2,8 +2,8 @@
 
 from store.migrations.plain_sql import run_sql_beside
 
-revision = "0003"
-down_revision = "0002"
+revision = "0006"
+down_revision = "0005"
 
 
 def upgrade() -> None:
