@@ -64,14 +64,14 @@ class Condition(StatusModel):
 
 
 class EffectiveThrottle(StatusModel):
-    """How fast the partner is called at present."""
+    """How fast the partner is called at present, told in halves of the spec's limits, so that it changes seldom."""
 
     requests_per_second: Annotated[float, Field(ge=0, allow_inf_nan=False)]
-    """Requests that are started each second."""
+    """Requests that are started each second, at most."""
     burst: Annotated[int, Field(ge=0, le=2**31 - 1)]
     """Requests that may be started at once after a pause."""
     concurrency: Annotated[int, Field(ge=0, le=2**31 - 1)]
-    """Requests in flight at once."""
+    """Requests in flight at once, at most."""
 
 
 class Quarantine(StatusModel):

@@ -189,16 +189,6 @@ LANE_STATES = statement(
     """,
 )
 
-READ_QUARANTINED = statement(
-    "read_quarantined",
-    "Quarantined connections, since when and why.",
-    """
-    select c.uid, l.quarantined_at, l.quarantine_reason
-    from integration.lane l join integration.connection c on c.id = l.connection_id
-    where l.state = 'Quarantined'
-    """,
-)
-
 READ_POLICIES = statement(
     "read_policies",
     "What connections that have not ended want done when they are deleted; null for the default.",
@@ -272,11 +262,6 @@ async def connection_states(database: Database) -> list[ConnectionState]:
 async def published_policies(database: Database) -> dict[ConnectionUid, DeletionPolicy]:
     """Return what the published connections say should become of them when their objects are gone."""
     return {row[0]: DeletionPolicy(row[1] or DeletionPolicy.DRAIN) for row in await run(database, READ_POLICIES)}
-
-
-async def quarantined(database: Database) -> dict[ConnectionUid, tuple[datetime, str]]:
-    """Return since when and why connections are quarantined; reads those alone."""
-    return {row[0]: (row[1], row[2]) for row in await run(database, READ_QUARANTINED)}
 
 
 async def write_pool(database: Database, name: str, role: str) -> PoolId:

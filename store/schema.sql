@@ -1069,11 +1069,15 @@ CREATE INDEX job_ready ON integration.job USING btree (connection_id, id) WHERE 
 
 CREATE INDEX job_replay ON integration.job USING btree (connection_id, replay_id) WHERE (replay_id IS NOT NULL);
 
+CREATE INDEX lane_narrowed ON integration.lane USING btree (connection_id) WHERE (effective_concurrency IS NOT NULL);
+
 CREATE INDEX lane_owner ON integration.lane USING btree (owner);
 
 CREATE INDEX lane_pool ON integration.lane USING btree (pool_id);
 
 CREATE INDEX lane_quarantined ON integration.lane USING btree (probe_at) WHERE (state = 'Quarantined'::text);
+
+CREATE INDEX lane_slowed ON integration.lane USING btree (connection_id) WHERE (effective_rps IS NOT NULL);
 
 CREATE INDEX lane_transition_at ON integration.lane_transition USING btree (at);
 
@@ -1200,6 +1204,8 @@ CREATE POLICY operator ON integration.tenant_role TO integration_operator USING 
 CREATE POLICY operator ON integration.worker_session FOR DELETE TO integration_operator USING (true);
 
 CREATE POLICY operator_deletes ON integration.job FOR DELETE TO integration_operator USING (true);
+
+CREATE POLICY operator_reads ON integration.dead_letter FOR SELECT TO integration_operator USING (true);
 
 CREATE POLICY operator_reads ON integration.worker_session FOR SELECT TO integration_operator USING (true);
 
@@ -1408,6 +1414,7 @@ GRANT SELECT,DELETE ON TABLE integration.dead_letter TO integration_support;
 GRANT SELECT(tenant_id) ON TABLE integration.dead_letter TO integration_worker;
 
 GRANT SELECT(connection_id) ON TABLE integration.dead_letter TO integration_worker;
+GRANT SELECT(connection_id) ON TABLE integration.dead_letter TO integration_operator;
 
 GRANT SELECT(subject) ON TABLE integration.dead_letter TO integration_worker;
 

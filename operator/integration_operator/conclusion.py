@@ -5,11 +5,13 @@ end, by changing the object or what it depends on. A quarantine makes a connecti
 by itself when the partner does, and must not fail the deployment of a whole release.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
+from contracts.connection import ThrottleSpec
 from contracts.status import (
     Condition,
     ConditionStatus,
@@ -21,6 +23,7 @@ from contracts.status import (
 from integration_operator.kube import Json
 from integration_operator.names import CREDENTIALS_LABEL, TENANT_CLAIM_PREFIX, ObjectKey
 from integration_operator.observed import ConnectionObject
+from store.standing import AS_THE_SPEC_SAYS, Standing
 
 _LONGEST_MESSAGE: Final = 1024
 _LONGEST_QUOTE: Final = 640
@@ -49,7 +52,7 @@ class Facts:
     refusal: str | None = None
     database_error: str | None = None
     workers_problem: str | None = None
-    quarantine: tuple[datetime, str] | None = None
+    standing: Standing = AS_THE_SPEC_SAYS
     drain_deadline: datetime | None = None
 
 
@@ -73,11 +76,8 @@ def conclude(facts: Facts, now: datetime) -> Json:
         observed_secret_hash=credentials.digest if credentials and not credentials.missing else None,
         routing_epoch=facts.epoch,
         effective_throttle=throttle
-        and EffectiveThrottle(
-            requests_per_second=throttle.requests_per_second, burst=throttle.burst, concurrency=throttle.concurrency
-        ),
-        quarantine=facts.quarantine
-        and Quarantine(since=facts.quarantine[0].replace(microsecond=0), reason=facts.quarantine[1][:_LONGEST_MESSAGE]),
+        and _in_force(throttle, facts.standing, connection.status.get("effectiveThrottle") or {}),
+        quarantine=_quarantine(facts.standing),
         drain=Drain(since=connection.deleted_at, deadline=facts.drain_deadline)
         if connection.deleted_at and facts.drain_deadline
         else None,
@@ -144,8 +144,8 @@ def _ready(facts: Facts, details: Sequence[_Found]) -> _Found:
     if facts.refusal is not None:
         return "Ready", no, "ImmutableField", facts.refusal
     for type_, status, reason, message in details:
-        healthy = ConditionStatus.FALSE if type_ in ("Quarantined", "Suspended") else ConditionStatus.TRUE
-        if status is not healthy and type_ != "Suspended":
+        healthy = ConditionStatus.FALSE if type_ == "Quarantined" else ConditionStatus.TRUE
+        if status is not healthy:
             return "Ready", no, reason, message
     if connection.spec and connection.spec.suspend:
         return "Ready", ConditionStatus.TRUE, "Suspended", "suspended as its spec says; events wait until it is resumed"
@@ -204,15 +204,50 @@ def _workers(facts: Facts) -> Iterator[_Found]:
 
 
 def _runtime(facts: Facts) -> Iterator[_Found]:
-    if facts.quarantine is not None:
-        since, reason = facts.quarantine
+    standing = facts.standing
+    if standing.quarantined_at is not None:
+        since, reason = standing.quarantined_at, standing.quarantine_reason or ""
         message = (
             f"deliveries are stopped since {since.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}, events wait: {_cut(reason)};"
             " tried again from time to time, when a credential changes, and on request by the annotation releaseAt"
         )
         yield "Quarantined", ConditionStatus.TRUE, "Quarantined", message
+    if standing.dead_letters:
+        namespace, name = facts.connection.key.namespace, facts.connection.key.name
+        message = (
+            "deliveries were given up and are kept; look at them, and resend or discard them: integrations dead-letters"
+            f" list --connection {namespace}/{name}"
+        )
+        yield "DeadLetters", ConditionStatus.TRUE, "Waiting", message
     if facts.connection.spec and facts.connection.spec.suspend:
         yield "Suspended", ConditionStatus.TRUE, "Suspended", "spec.suspend is true; events wait"
+
+
+def _in_force(spec: ThrottleSpec, standing: Standing, former: Json) -> EffectiveThrottle:
+    rate = _told(standing.rate, spec.requests_per_second, former.get("requestsPerSecond"))
+    concurrency = _told(standing.concurrency, spec.concurrency, former.get("concurrency"))
+    return EffectiveThrottle(requests_per_second=rate, burst=spec.burst, concurrency=math.ceil(concurrency))
+
+
+def _told(limit: float | None, ceiling: float, former: float | None) -> float:
+    """Return what to tell of a limit: it moves all the time, between the half and the whole of what a partner bears.
+
+    So what was told stays until the limit has left that range; then the ceiling is halved as often as it takes.
+    """
+    if limit is None:
+        return ceiling
+    known = min(former or ceiling, ceiling)
+    if known / 2 <= limit < known * 2:
+        return known
+    halvings = math.floor(math.log2(ceiling / limit))
+    return math.ldexp(ceiling, -max(0, halvings))
+
+
+def _quarantine(standing: Standing) -> Quarantine | None:
+    if standing.quarantined_at is None:
+        return None
+    reason = (standing.quarantine_reason or "")[:_LONGEST_MESSAGE]
+    return Quarantine(since=standing.quarantined_at.replace(microsecond=0), reason=reason)
 
 
 def _cut(text: str) -> str:
@@ -227,7 +262,7 @@ def _state(facts: Facts, ready: Condition) -> str:
         return "Invalid"
     if facts.connection.spec and facts.connection.spec.suspend:
         return "Suspended"
-    if facts.quarantine is not None:
+    if facts.standing.quarantined_at is not None:
         return "Quarantined"
     if ready.status is ConditionStatus.TRUE:
         return "Delivering"

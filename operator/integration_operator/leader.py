@@ -32,7 +32,7 @@ from store.database import Database
 from store.errors import StoreError
 from store.leadership import Term, begin_term
 from store.pools import PoolDemand, read_demand
-from store.publication import quarantined
+from store.standing import read_standings
 
 log = logging.getLogger(__name__)
 
@@ -111,8 +111,8 @@ class Leader:
             await asyncio.sleep(_LOOK_SECONDS)
 
     async def _look_once(self, database: Database) -> None:
-        found = await quarantined(database)
-        former, self._reconciler.quarantined = self._reconciler.quarantined, found
+        found = await read_standings(database)
+        former, self._reconciler.standings = self._reconciler.standings, found
         for uid in found.keys() | former.keys():
             if found.get(uid) != former.get(uid) and uid in self._world.by_uid:
                 self._queue.add(Key(Kind.CONNECTION, self._world.by_uid[uid]))

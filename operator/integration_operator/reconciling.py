@@ -35,6 +35,7 @@ from store.errors import StoreError, SupersededError
 from store.leadership import Term
 from store.publication import Publication, PublishedConnection, Refusal, release, retire
 from store.removal import remove, undelivered
+from store.standing import AS_THE_SPEC_SAYS, Standing
 
 log = logging.getLogger(__name__)
 
@@ -67,7 +68,7 @@ class Reconciler:
         self._term = term
         self._published: dict[ConnectionUid, tuple[int, Publication | Refusal]] = {}
         self._counted: dict[ConnectionUid, tuple[str, str, str, str]] = {}
-        self.quarantined: dict[ConnectionUid, tuple[datetime, str]] = {}
+        self.standings: dict[ConnectionUid, Standing] = {}
 
     async def handle(self, key: Key) -> None:
         """Reconcile a key; log and raise what went wrong, so that it comes again."""
@@ -154,11 +155,14 @@ class Reconciler:
             refusal=refusal,
             database_error=str(failure) if failure else None,
             workers_problem=self._pools.problem(pool),
-            quarantine=self.quarantined.get(connection.uid),
+            standing=self._standing(connection),
         )
         await self._write_status(facts)
         if failure is not None:
             raise failure
+
+    def _standing(self, connection: ConnectionObject) -> Standing:
+        return self.standings.get(connection.uid, AS_THE_SPEC_SAYS)
 
     def _is_published(self, connection: ConnectionObject) -> bool:
         """Whether this very spec was accepted and published in this term."""
@@ -238,7 +242,7 @@ class Reconciler:
         labels = (connection.key.namespace, connection.key.name, connection.spec.tenant, connection.spec.provider.value)
         self._counted[connection.uid] = labels
         self._metrics.ready.labels(*labels).set(status["conditions"][0]["status"] == "True")
-        self._metrics.quarantined.labels(*labels).set(facts.quarantine is not None)
+        self._metrics.quarantined.labels(*labels).set(facts.standing.quarantined_at is not None)
 
     def _count_no_more(self, uid: ConnectionUid) -> None:
         labels = self._counted.pop(uid, None)
@@ -263,7 +267,7 @@ class Reconciler:
                     claimed=True,
                     problems=(),
                     pool=self._world.pool_of(connection.key),
-                    quarantine=self.quarantined.get(connection.uid),
+                    standing=self._standing(connection),
                     drain_deadline=datetime.fromtimestamp(deadline, UTC),
                 )
                 await self._write_status(facts)

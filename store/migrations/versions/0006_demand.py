@@ -1,4 +1,4 @@
-"""What pools have to do, as functions that autoscalers can ask, too."""
+"""What pools have to do, as functions that autoscalers can ask, too, and how connections stand."""
 
 from store.migrations.plain_sql import run_sql_beside
 

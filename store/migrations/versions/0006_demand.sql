@@ -1,5 +1,7 @@
--- What pools have to do, as a function: the operator asks it for all pools, and an autoscaler, logged in as a pool's
--- role, for that one.
+-- What the operator and autoscalers ask each few seconds: what pools have to do, and how connections stand.
+
+-- Demand --------------------------------------------------------------------------------------------------------------
+-- A function: the operator asks it for all pools, and an autoscaler, logged in as a pool's role, for that one.
 
 create function integration.lane_demand(counted_at_most int, soon_seconds float8)
 returns table (pool text, waited_seconds float8, backlog int, requests_per_second float8, concurrency int)
@@ -85,3 +87,9 @@ comment on function integration.wanted_workers is
 revoke all on function integration.lane_demand, integration.wanted_workers from public;
 grant execute on function integration.lane_demand to integration_operator, integration_worker;
 grant execute on function integration.wanted_workers to integration_worker;
+
+-- Standing ------------------------------------------------------------------------------------------------------------
+create index lane_slowed on integration.lane (connection_id) where effective_rps is not null;
+create index lane_narrowed on integration.lane (connection_id) where effective_concurrency is not null;
+create policy operator_reads on integration.dead_letter for select to integration_operator using (true);
+grant select (connection_id) on integration.dead_letter to integration_operator;

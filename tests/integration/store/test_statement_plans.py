@@ -31,6 +31,7 @@ from store import (
     replay_selection,
     replaying,
     replays,
+    standing,
     upkeep,
     watching,
 )
@@ -181,6 +182,7 @@ def parameters_of(volume: Volume) -> dict[Statement, tuple[str, Sequence[object]
         ),
         # Each connection with jobs is found, its first job read, and up to the limit counted.
         pools.READ_DEMAND: ("operator", (10, 5.0), LANES * 40),
+        standing.READ_STANDINGS: ("operator", (), LANES * 10),
         dispatch.READ_NEW_EVENTS: ("dispatcher", (str(EVENTS - 100), [str(EVENTS - 500)], True, 1000), 202),
         dispatch.WRITE_JOBS: (
             "dispatcher",
@@ -219,7 +221,8 @@ def explain(dsn: str, what: Statement, parameters: Sequence[object], mode: str, 
         connection.execute(f"set plan_cache_mode = {mode}".encode())
         psycopg.RawCursor(connection).execute(b"prepare explained as " + what.sql)
         marks = ", ".join(["%s"] * len(parameters))
-        query = f"explain (analyze, format json, costs off, timing off, summary off) execute explained({marks})"
+        given = f"({marks})" if marks else ""
+        query = f"explain (analyze, format json, costs off, timing off, summary off) execute explained{given}"
         (answer,) = connection.execute(query.encode(), parameters).fetchall()
         connection.rollback()
     found = answer[0] if isinstance(answer[0], list) else json.loads(answer[0])
@@ -243,6 +246,7 @@ GUARDED = [
     jobs.BURY_JOBS,
     jobs.HASTEN_JOBS,
     pools.READ_DEMAND,
+    standing.READ_STANDINGS,
     dispatch.READ_NEW_EVENTS,
     dispatch.WRITE_JOBS,
 ]

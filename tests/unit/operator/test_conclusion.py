@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from contracts.status import ConnectionStatus
 from integration_operator.conclusion import Credentials, Facts, conclude, status_patch
 from integration_operator.names import ObjectKey
-from integration_operator.observed import connection_of
+from integration_operator.observed import ConnectionObject, connection_of
+from store.standing import Standing
 
 Json = dict[str, Any]
 Make = Callable[..., Json]
@@ -48,7 +49,13 @@ CHOICES = st.fixed_dictionaries(
         "refusal": st.one_of(st.none(), TEXT),
         "database_error": st.one_of(st.none(), TEXT),
         "workers_problem": st.one_of(st.none(), TEXT),
-        "quarantine": st.one_of(st.none(), st.tuples(st.just(NOW + timedelta(microseconds=7)), TEXT)),
+        "standing": st.builds(
+            lambda quarantine, *rest: Standing(*quarantine, *rest),
+            st.one_of(st.just((None, None)), st.tuples(st.just(NOW + timedelta(microseconds=7)), TEXT)),
+            st.one_of(st.none(), st.floats(0.001, 50, exclude_max=True)),
+            st.one_of(st.none(), st.integers(1, 15)),
+            st.booleans(),
+        ),
         "draining": st.booleans(),
         "request": st.one_of(st.none(), st.text(max_size=400)),
     }
@@ -152,7 +159,7 @@ def test_the_patch_leads_from_one_status_to_the_other(
         ({"credentials": Credentials("", missing=("Secret {}",))}, "CredentialsMissing", "create it"),
         ({"credentials": Credentials("", problems=("{} is wrong",))}, "CredentialsInvalid", "correct the Secret"),
         ({"database_error": "{} is away", "epoch": None}, "DatabaseUnavailable", "tried again until"),
-        ({"quarantine": (NOW, "the partner said {}")}, "Quarantined", "by the annotation releaseAt"),
+        ({"standing": Standing(NOW, "the partner said {}")}, "Quarantined", "by the annotation releaseAt"),
     ],
 )
 def test_the_message_names_the_next_step(
@@ -164,6 +171,8 @@ def test_the_message_names_the_next_step(
         match value:
             case str():
                 return value.replace("{}", quoted)
+            case Standing():
+                return value._replace(quarantine_reason=fill(value.quarantine_reason))
             case tuple():
                 return tuple(map(fill, value))
             case Credentials():
@@ -194,7 +203,7 @@ def test_unwatched_secrets_are_no_failure_but_the_message_says_how_to_label_them
         ({"problems": ("spec.routes: wrong",)}, "Invalid", {"Stalled"}),
         ({"claimed": False}, "Invalid", {"Stalled"}),
         ({"epoch": None, "refusal": "belongs to tenant globex"}, "Invalid", {"Stalled"}),
-        ({"quarantine": (NOW, "410 Gone")}, "Quarantined", {"Quarantined"}),
+        ({"standing": Standing(NOW, "410 Gone")}, "Quarantined", {"Quarantined"}),
         ({"credentials": Credentials("", missing=("Secret s",))}, "Waiting", set()),
         ({"workers_problem": "no worker"}, "Waiting", set()),
         ({"drain_deadline": LATER}, "Draining", {"Reconciling"}),
@@ -241,3 +250,35 @@ def test_requests_are_answered_with_their_own_value(make_body: Make) -> None:
 
     assert status["lastHandledReconcileAt"] == connection.reconcile_at
     assert status["lastHandledReleaseAt"] == connection.release_at
+
+
+def throttle_told(connection: ConnectionObject, rate: float | None) -> float:
+    """Say what a status tells of the rate when this one is in force, and let the object have that status."""
+    facts = Facts(connection, claimed=True, problems=(), standing=Standing(rate=rate))
+    status = conclude(facts, NOW)
+    connection.status.clear()
+    connection.status.update(status)
+    return float(status["effectiveThrottle"]["requestsPerSecond"])
+
+
+def test_a_limit_that_moves_as_limits_do_is_told_once(make_body: Make) -> None:
+    connection = connection_of(make_body())
+    told = [throttle_told(connection, rate) for rate in (None, 25.0, 40.0, None, 17.5, 20.0, 35.0, 17.5, 34.0, None)]
+
+    assert told == [50.0, 50.0, 50.0, 50.0, 25.0, 25.0, 25.0, 25.0, 25.0, 50.0]
+
+
+def test_what_was_given_up_is_told_and_leaves_the_connection_ready(make_body: Make) -> None:
+    facts = Facts(
+        connection_of(make_body()),
+        claimed=True,
+        problems=(),
+        credentials=Credentials("digest"),
+        pool=POOL,
+        epoch=1,
+        standing=Standing(dead_letters=True),
+    )
+    found = {condition["type"]: condition for condition in conclude(facts, NOW)["conditions"]}
+
+    assert found["Ready"]["status"] == "True"
+    assert "integrations dead-letters list" in found["DeadLetters"]["message"]

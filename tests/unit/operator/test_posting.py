@@ -14,6 +14,7 @@ from integration_operator.errors import ForbiddenError
 from integration_operator.names import ObjectKey
 from integration_operator.observed import ConnectionObject, connection_of
 from integration_operator.posting import post, post_transitions, transitions
+from store.standing import Standing
 
 Json = dict[str, Any]
 Make = Callable[..., Json]
@@ -54,7 +55,7 @@ def test_of_first_statuses_only_the_bad_ones_are_told(connection: ConnectionObje
 
 
 def test_a_restart_tells_nothing_again(connection: ConnectionObject) -> None:
-    for facts in ({}, {"quarantine": (NOW, "410 Gone")}, {"epoch": None}, {"drain_deadline": NOW}):
+    for facts in ({}, {"standing": Standing(NOW, "410 Gone")}, {"epoch": None}, {"drain_deadline": NOW}):
         same = status(connection, **facts)
 
         assert told(same, same) == []
@@ -63,20 +64,20 @@ def test_a_restart_tells_nothing_again(connection: ConnectionObject) -> None:
 def test_what_a_person_should_look_at_is_a_warning(connection: ConnectionObject) -> None:
     ready = status(connection)
 
-    assert told(ready, status(connection, quarantine=(NOW, "410 Gone"))) == [("Warning", "Quarantined")]
+    assert told(ready, status(connection, standing=Standing(NOW, "410 Gone"))) == [("Warning", "Quarantined")]
     assert told(ready, status(connection, workers_problem="no node")) == [("Warning", "WorkersUnavailable")]
     assert told(ready, status(connection, drain_deadline=NOW)) == [("Normal", "Draining")]
 
 
 def test_another_message_for_the_same_reason_is_no_transition(connection: ConnectionObject) -> None:
-    former, latter = (status(connection, quarantine=(NOW, reason)) for reason in ("410 Gone", "410 Still gone"))
+    former, latter = (status(connection, standing=Standing(NOW, reason)) for reason in ("410 Gone", "410 Still gone"))
 
     assert former != latter
     assert told(former, latter) == []
 
 
 def test_the_end_of_a_quarantine_is_told(connection: ConnectionObject) -> None:
-    quarantined = status(connection, quarantine=(NOW, "410 Gone"))
+    quarantined = status(connection, standing=Standing(NOW, "410 Gone"))
 
     assert told(quarantined, status(connection)) == [("Normal", "Ready"), ("Normal", "Released")]
 
@@ -94,7 +95,7 @@ def test_a_rotation_is_told_once_and_a_loss_is_no_rotation(connection: Connectio
 
 def test_each_transition_is_posted_about_the_very_object(connection: ConnectionObject) -> None:
     kube = FakeKube()
-    quarantined = status(connection, quarantine=(NOW, "410 Gone"))
+    quarantined = status(connection, standing=Standing(NOW, "410 Gone"))
     asyncio.run(post_transitions(kube, connection, quarantined, "operator-0"))  # type: ignore[arg-type]
     ((path, event),) = kube.created
 

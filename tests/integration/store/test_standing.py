@@ -1,0 +1,43 @@
+"""Of connections that are not as their specs say the operator reads what a status tells, and of no others."""
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from store.standing import Standing, read_standings
+
+if TYPE_CHECKING:
+    from tests.integration.conftest import Layer
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_what_stands_out_is_read_and_nothing_else(layer: "Layer") -> None:
+    names = ("quarantined", "slowed", "narrowed", "given-up", "well")
+    published = {name: await layer.publish(name=name) for name in names}
+
+    def change(name: str, what: str) -> None:
+        layer.admin.execute(
+            f"update integration.lane set {what} where connection_id = %s".encode(), (published[name].id,)
+        )
+
+    change("quarantined", "state = 'Quarantined', quarantined_at = now(), quarantine_reason = '410 Gone'")
+    change("slowed", "effective_rps = 2.5")
+    change("narrowed", "effective_concurrency = 3")
+    layer.admin.execute(
+        "insert into integration.dead_letter (job_id, tenant_id, connection_id, route_id, event_id, event_at, attempts,"
+        " reason) select n, 'acme', %s, 1, n, now(), 1, 'Invalid' from generate_series(1, 3) n",
+        (published["given-up"].id,),
+    )
+    async with await layer.connect("operator") as operator:
+        found = await read_standings(operator)
+    told = {
+        name: found[each.uid]._replace(quarantined_at=None) for name, each in published.items() if each.uid in found
+    }
+
+    assert told == {
+        "quarantined": Standing(quarantine_reason="410 Gone"),
+        "slowed": Standing(rate=2.5),
+        "narrowed": Standing(concurrency=3),
+        "given-up": Standing(dead_letters=True),
+    }
