@@ -4,6 +4,7 @@ Progress goes to standard error, the account to standard output; with --json it 
 was kept; 1: some were not, and the account names them; 2: the command line is wrong.
 """
 
+import signal
 import sys
 from typing import Annotated
 
@@ -44,6 +45,8 @@ def main(
     json: Annotated[bool, typer.Option("--json", help="Write the account as one line of JSON.")] = False,
 ) -> None:
     """Break the layer at random for a while, then account for every event."""
+    # Told to stop, it takes down what it has put up, the mounted disk above all.
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     plan = Plan(seconds, seed, events_per_second, only or (), broken)
     account = run(plan, lambda line: print(line, file=sys.stderr, flush=True))
     lines = [orjson.dumps(account.as_json()).decode()] if json else account.as_lines()

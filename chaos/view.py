@@ -72,9 +72,11 @@ def _compare(lane: dict[str, Any], jobs: set[int], ready: set[int], deferred: se
 
 
 def _look(bed: Bed, slot: str) -> dict[str, Any]:
-    file = view_file(bed, slot)
+    file, program = view_file(bed, slot), bed.programs[slot]
+    # Before it is ready it may not have opened the window, and the signal would end it.
+    bed.until(program.is_ready, f"{slot} has begun")
     file.unlink(missing_ok=True)
-    bed.programs[slot].send(signal.SIGUSR1)
+    program.send(signal.SIGUSR1)
     bed.until(file.exists, f"{slot} shows what it believes")
     view: dict[str, Any] = orjson.loads(file.read_bytes())
     return view
