@@ -577,13 +577,15 @@ async def test_health_and_metrics_are_served(running: Running) -> None:
     for port in ports.values():
         answers = [await get(port, path) for path in ("/healthz", "/readyz", "/nothing")]
         assert [answer.status_code for answer in answers] == [200, 200, 404]
+    async with asyncio.timeout(60):  # looked at now and then
+        while "integrations_undispatched_oldest_seconds 0.0" not in (await get(ports["dispatcher"], "/metrics")).text:
+            await asyncio.sleep(0.1)
     delivered = 'integrations_attempts_total{connection="hook",namespace="acme",outcome="Delivered"} 1.0'
     worker, dispatcher = [(await get(ports[name], "/metrics")).text for name in ("worker", "dispatcher")]
     assert delivered in worker
     assert "integrations_database_up 1.0" in worker
     assert "integrations_events_dispatched_total 1.0" in dispatcher
     assert "integrations_jobs_created_total 1.0" in dispatcher
-    assert "integrations_undispatched_oldest_seconds 0.0" in dispatcher
     assert 'integrations_partitions_ahead_days{table="attempt"} 7.0' in dispatcher
 
 

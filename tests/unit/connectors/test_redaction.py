@@ -5,7 +5,7 @@ import string
 from base64 import b64encode
 from collections.abc import Callable
 from html import escape
-from time import perf_counter
+from time import process_time
 from urllib.parse import quote, quote_plus
 
 import pytest
@@ -135,9 +135,9 @@ def test_hostile_text_takes_time_in_proportion_to_its_length(unit: str) -> None:
         text = string.ascii_letters[:1] + unit * (length // len(unit))
         took = []
         for _ in range(5):
-            started = perf_counter()
+            started = process_time()
             redactor.clean(text)
-            took.append(perf_counter() - started)
+            took.append(process_time() - started)
         return min(took)
 
     assert seconds(64_000) < 80 * seconds(4_000)

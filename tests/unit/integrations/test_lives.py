@@ -25,6 +25,7 @@ REFUSED = Attempt(
     9.1,
     DIGEST,
     {"method": "POST", "response_headers": {"date": "today", "retry-after": "7", "x-request-id": "r-17"}},
+    None,
 )
 UNTRIED = REFUSED._replace(
     status_code=None, detail="", resolving_ms=None, answering_ms=None, body_digest=None, particulars=None
