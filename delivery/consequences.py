@@ -21,6 +21,7 @@ from delivery.lane import Lane
 from delivery.metrics import WorkerMetrics
 from delivery.settling import Burial, Result, Settling
 from delivery.window import Entry
+from store.jobs import EventRow
 
 log = logging.getLogger(__name__)
 
@@ -58,17 +59,26 @@ class Consequences:
             log.info("attempt ended", extra={**names(entry), "outcome": outcome_name(report.outcome)})
         self._hand_over(lane, result, ended)
 
-    def has_expired(self, entry: Entry) -> bool:
-        """Whether the job's deadline has passed."""
-        return entry.lane.expire_after is not None and self._expires_within(entry, timedelta())
-
-    def expired(self, entry: Entry) -> None:
-        """Bury a started job that was not tried, because its deadline has passed."""
+    def ended_unsent(self, entry: Entry) -> bool:
+        """End a started job that is not to be sent: its deadline has passed, or a newer one supersedes it."""
         lane, now = entry.lane, time.monotonic()
+        if lane.expire_after is not None and self._expires_within(entry, timedelta()):
+            result = Result(entry, None, now, now, burial=self._expiry(entry, entry.job.attempts, ""))
+        elif lane.collapsing_routes and (later := self._superseder(entry)) is not None:
+            result = Result(entry, None, now, now, superseded_by=public_event_id(later.id, later.nonce))
+            self._metrics.superseded(lane.connection, 1)
+        else:
+            return False
         lane.not_sent(entry, now)
-        result = Result(entry, None, now, now, burial=self._expiry(entry, entry.job.attempts, ""))
-        log.info("the job's deadline has passed", extra=names(entry))
+        log.info("job ended without being sent", extra=names(entry))
         self._hand_over(lane, result, now)
+        return True
+
+    def _superseder(self, entry: Entry) -> EventRow | None:
+        if self._desk.route_name(entry.job) not in entry.lane.collapsing_routes:
+            return None
+        later = entry.lane.jobs.superseder(entry)
+        return None if later is None else later.event
 
     def _hand_over(self, lane: Lane, result: Result, now: float) -> None:
         if lane.changed:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import NamedTuple
 
+from contracts.ids import PublicEventId
 from contracts.outcomes import Report
 from delivery.desk import Desk
 from delivery.effects import outcome_name
@@ -21,7 +22,7 @@ from delivery.window import Entry
 from programs.reconnect import Reconnecting
 from store.database import Database
 from store.errors import LeaseLostError
-from store.jobs import AttemptRow, DeadLetter, Deferral, Settlement, Success, finish, settle
+from store.jobs import AttemptRow, DeadLetter, Deferral, Settlement, Success, Superseding, finish, settle
 
 GATHER_SECONDS = 0.008
 """How long results gather before they are written. Delivery is over by then: this delays only the next of a subject."""
@@ -42,7 +43,7 @@ class Burial(NamedTuple):
 
 @dataclass(slots=True)
 class Result:
-    """What came of a started job: a success, a deferral, a burial, or nothing but the record of an attempt.
+    """What came of a started job: a success, a deferral, a burial, a superseding, or only the record of an attempt.
 
     No report: it was not tried.
     """
@@ -54,6 +55,7 @@ class Result:
     success: bool = False
     deferral: tuple[int, timedelta] | None = None
     burial: Burial | None = None
+    superseded_by: PublicEventId | None = None
 
 
 class Settling:
@@ -138,7 +140,10 @@ class Settling:
             hasten=[lane.id for lane in hasten],
             deferred=[_deferral(result, *result.deferral, now) for result in others if result.deferral is not None],
             transitions=[(lane.id, transition) for lane in changed for transition in lane.health.transitions],
-            dead=[_dead_letter(result, result.burial) for result in others if result.burial is not None],
+            dead=[self._dead_letter(result, result.burial) for result in others if result.burial is not None],
+            superseded=[
+                _superseding(result, result.superseded_by) for result in others if result.superseded_by is not None
+            ],
         )
         written = {lane: len(lane.health.transitions) for lane in changed}
         self._changed_lanes, self._hasten = set(), set()
@@ -179,9 +184,20 @@ class Settling:
                 due = result.ended + result.deferral[1].total_seconds()
                 lane.jobs.deferred(result.entry, due)
                 self._desk.set_alarm(lane, due)
-            elif result.burial is not None:
+            elif result.burial is not None and self._blocks(result):
+                lane.jobs.set_aside(result.entry)
+            elif result.burial is not None or result.superseded_by is not None:
                 lane.jobs.settled(result.entry)
             # Otherwise the job was put back or dropped when its attempt ended: nothing of it had to be written.
+
+    def _blocks(self, result: Result) -> bool:
+        job, lane = result.entry.job, result.entry.lane
+        return job.subject is not None and self._desk.route_name(job) in lane.blocking_routes
+
+    def _dead_letter(self, result: Result, burial: Burial) -> DeadLetter:
+        job = result.entry.job
+        blocks = self._blocks(result)
+        return DeadLetter(job.id, job.attempts, burial.attempts, burial.reason, burial.detail, blocks)
 
     def _go_on(self, lanes: set[Lane]) -> None:
         now = time.monotonic()
@@ -224,6 +240,6 @@ def _deferral(result: Result, attempts: int, delay: timedelta, now: float) -> De
     return Deferral(job.id, job.attempts, attempts, max(0.0, delay.total_seconds() - (now - result.ended)))
 
 
-def _dead_letter(result: Result, burial: Burial) -> DeadLetter:
-    job = result.entry.job
-    return DeadLetter(job.id, job.attempts, burial.attempts, burial.reason, burial.detail)
+def _superseding(result: Result, by: PublicEventId) -> Superseding:
+    job, lane = result.entry.job, result.entry.lane
+    return Superseding(job.id, job.attempts, job.event, lane.connection.tenant, lane.id, job.route, by)

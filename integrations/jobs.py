@@ -1,16 +1,20 @@
-"""Commands about jobs: `jobs list`, `jobs show`."""
+"""Commands about jobs: `jobs list`, `jobs show`, `jobs resend`, `jobs discard`."""
 
+from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.text import Text
 
-from contracts.ids import parse_job_id, public_event_id, public_job_id
+from contracts.ids import JobId, parse_job_id, public_event_id, public_job_id
 from integrations import output
 from integrations.database import DatabaseOption, LocalOption, ask, database_url
 from integrations.errors import EXIT_CODES_HELP, ExitCode, NotFoundError
-from integrations.lives import attempt_document, attempt_step, job_document, print_steps, unfinished_step
+from integrations.lives import SUPERSEDED, attempt_document, attempt_step, job_document, print_steps, unfinished_step
 from integrations.output import JsonOption
+from store import dead_letters
+from store.database import Database
 from store.history import JobRow, event_life, list_jobs
 from store.roles import Group
 
@@ -69,7 +73,7 @@ def show(
         document = {
             "id": job,
             "event": public_event_id(life.id, life.nonce),
-            "delivered": not unfinished,
+            "delivered": not unfinished and attempts[-1].outcome != SUPERSEDED,
             "attempts": [attempt_document(life.id, attempt) for attempt in attempts],
             "unfinished": [job_document(row) for row in unfinished],
         }
@@ -80,6 +84,37 @@ def show(
         print_steps(life.at, [*map(attempt_step, attempts), *map(unfinished_step, unfinished)])
     if unfinished:
         raise typer.Exit(ExitCode.NOT_FINE)
+
+
+JobArgument = Annotated[str, typer.Argument(help="The job's id, such as job_1f_2c.", show_default=False)]
+
+
+@app.command(epilog=EXIT_CODES_HELP)
+def resend(job: JobArgument, database: DatabaseOption = None, local: LocalOption = None) -> None:
+    """Send a dead letter again, under the same message id and with all its attempts.
+
+    Later jobs of its subject that waited for it follow in order. Exit code 1 says that there is no such dead letter.
+    """
+    _decide(job, dead_letters.resend, database, local)
+    output.print_line(f"{job} is sent again")
+
+
+@app.command(epilog=EXIT_CODES_HELP)
+def discard(job: JobArgument, database: DatabaseOption = None, local: LocalOption = None) -> None:
+    """Give a dead letter up for good; later jobs of its subject that waited for it go on without it.
+
+    Its attempts stay in the history of its event. Exit code 1 says that there is no such dead letter.
+    """
+    _decide(job, dead_letters.discard, database, local)
+    output.print_line(f"{job} is discarded")
+
+
+def _decide(
+    job: str, decision: Callable[[Database, JobId], Awaitable[bool]], database: str | None, local: Path | None
+) -> None:
+    _, job_id = parse_job_id(job)
+    if not ask(database_url(Group.OPERATOR, database, local), lambda opened: decision(opened, job_id)):
+        raise NotFoundError(f"there is no dead letter {job}; see `integrations jobs list --dead`")
 
 
 def _row(job: JobRow) -> list[str | Text]:

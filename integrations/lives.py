@@ -12,6 +12,9 @@ from store.history import Attempt, JobRow
 
 _FINE = "Delivered"
 
+SUPERSEDED = "Superseded"
+"""How the record of a job reads that was not sent because a newer one says the same."""
+
 
 class Step(NamedTuple):
     """One line of a life; no time for what has not happened."""
@@ -23,7 +26,9 @@ class Step(NamedTuple):
 
 
 def attempt_step(attempt: Attempt) -> Step:
-    """Describe an attempt."""
+    """Describe an attempt, or that there was no need of one."""
+    if attempt.outcome == SUPERSEDED:
+        return Step(attempt.at, Text("superseded", style="dim"), _where(attempt), attempt.detail)
     status = f"HTTP {attempt.status_code}" if attempt.status_code else ""
     parts = (status, f"{attempt.duration_ms:.0f} ms", f"worker session {attempt.worker}", attempt.detail)
     outcome = (attempt.outcome, "green" if attempt.outcome == _FINE else "yellow")

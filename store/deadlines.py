@@ -50,9 +50,14 @@ EXPIRE_JOBS = statement(
     ),
     buried as (
         insert into integration.dead_letter
-            (job_id, tenant_id, connection_id, route_id, event_id, event_at, subject, attempts, reason, detail)
+            (job_id, tenant_id, connection_id, route_id, event_id, event_at, subject, attempts, reason, detail, blocks)
         select d.id, d.tenant_id, d.connection_id, d.route_id, d.event_id, d.event_at, d.subject, d.attempts,
-               'Expired', d.detail
+               'Expired', d.detail, d.subject is not null and exists (
+                   select from integration.route r
+                   join integration.connection c on c.id = r.connection_id
+                   cross join lateral jsonb_array_elements(c.spec -> 'routes') s
+                   where r.id = d.route_id and s ->> 'name' = r.name and s ->> 'onDeadLetter' = 'Block'
+               )
         from dead d
     )
     select connection_id, count(*) from dead group by connection_id

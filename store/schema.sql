@@ -888,7 +888,13 @@ CREATE POLICY operator ON integration.tenant_role TO integration_operator USING 
 
 CREATE POLICY operator ON integration.worker_session FOR DELETE TO integration_operator USING (true);
 
+CREATE POLICY operator_deletes ON integration.dead_letter FOR DELETE TO integration_operator USING (true);
+
 CREATE POLICY operator_deletes ON integration.job FOR DELETE TO integration_operator USING (true);
+
+CREATE POLICY operator_inserts ON integration.job FOR INSERT TO integration_operator WITH CHECK (true);
+
+CREATE POLICY operator_reads ON integration.dead_letter FOR SELECT TO integration_operator USING (true);
 
 CREATE POLICY operator_reads ON integration.worker_session FOR SELECT TO integration_operator USING (true);
 
@@ -1022,13 +1028,23 @@ GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE integration.connection TO integration
 GRANT SELECT ON TABLE integration.dead_letter TO integration_reader;
 GRANT SELECT,INSERT ON TABLE integration.dead_letter TO integration_dispatcher;
 GRANT INSERT ON TABLE integration.dead_letter TO integration_worker;
-GRANT INSERT ON TABLE integration.dead_letter TO integration_operator;
+GRANT INSERT,DELETE ON TABLE integration.dead_letter TO integration_operator;
+
+GRANT SELECT(job_id) ON TABLE integration.dead_letter TO integration_operator;
 
 GRANT SELECT(tenant_id) ON TABLE integration.dead_letter TO integration_worker;
 
 GRANT SELECT(connection_id) ON TABLE integration.dead_letter TO integration_worker;
+GRANT SELECT(connection_id) ON TABLE integration.dead_letter TO integration_operator;
+
+GRANT SELECT(route_id) ON TABLE integration.dead_letter TO integration_operator;
+
+GRANT SELECT(event_id) ON TABLE integration.dead_letter TO integration_operator;
+
+GRANT SELECT(event_at) ON TABLE integration.dead_letter TO integration_operator;
 
 GRANT SELECT(subject) ON TABLE integration.dead_letter TO integration_worker;
+GRANT SELECT(subject) ON TABLE integration.dead_letter TO integration_operator;
 
 GRANT SELECT(blocks) ON TABLE integration.dead_letter TO integration_worker;
 
@@ -1056,7 +1072,7 @@ GRANT SELECT ON TABLE integration.event_type TO integration_emitter;
 GRANT SELECT ON TABLE integration.job TO integration_reader;
 GRANT SELECT,INSERT ON TABLE integration.job TO integration_dispatcher;
 GRANT SELECT,DELETE ON TABLE integration.job TO integration_worker;
-GRANT SELECT,DELETE ON TABLE integration.job TO integration_operator;
+GRANT SELECT,INSERT,DELETE ON TABLE integration.job TO integration_operator;
 
 GRANT UPDATE(state) ON TABLE integration.job TO integration_worker;
 

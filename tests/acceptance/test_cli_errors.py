@@ -20,6 +20,8 @@ NOBODY_THERE = "postgresql://somebody:hunter2@127.0.0.1:1/postgres"
         ("connections", "list"),
         ("connections", "release", "acme/crm"),
         ("connections", "show", "acme/crm"),
+        ("jobs", "resend", "job_1_1"),
+        ("jobs", "discard", "job_1_1"),
         ("emit", "--tenant", "acme", "--type", "ext.test.done", "--subject", "s", "--data", "{}"),
     ],
 )

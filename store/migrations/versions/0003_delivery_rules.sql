@@ -58,3 +58,11 @@ comment on column integration.dead_letter.blocks is
 create policy worker_reads on integration.dead_letter for select to integration_worker
     using (tenant_id in (select t.tenant_id from integration.tenant_role t where t.role = current_user));
 grant select (connection_id, tenant_id, subject, blocks) on integration.dead_letter to integration_worker;
+
+-- People resend and discard dead letters with the operator's rights; what a partner answered stays closed to it.
+create policy operator_reads on integration.dead_letter for select to integration_operator using (true);
+create policy operator_deletes on integration.dead_letter for delete to integration_operator using (true);
+create policy operator_inserts on integration.job for insert to integration_operator with check (true);
+grant select (job_id, connection_id, route_id, event_id, event_at, subject), delete on integration.dead_letter
+    to integration_operator;
+grant insert on integration.job to integration_operator;
