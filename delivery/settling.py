@@ -20,9 +20,10 @@ from delivery.lane import Lane
 from delivery.metrics import WorkerMetrics
 from delivery.window import Entry
 from programs.reconnect import Reconnecting
+from store.collapsing import Superseding
 from store.database import Database
 from store.errors import LeaseLostError
-from store.jobs import AttemptRow, DeadLetter, Deferral, Settlement, Success, Superseding, finish, settle
+from store.jobs import AttemptRow, DeadLetter, Deferral, Settlement, Success, finish, settle
 
 GATHER_SECONDS = 0.008
 """How long results gather before they are written. Delivery is over by then: this delays only the next of a subject."""

@@ -1,21 +1,50 @@
-"""Collapsing what waits in the database: a newer event of the same type and subject supersedes older ones of a route.
+"""Collapsing: a newer event of the same type and subject supersedes older undelivered ones of a route.
 
-A lane's owner collapses in memory what it holds there; here it does so with jobs that are held behind an earlier one
-of their subject, and with that one when it falls due. None of them is in anybody's memory. Killed before the commit,
-everything is as it was; after it, the older jobs are gone and each has left a record that says by what it was
-superseded. A second call finds nothing more to do.
+A lane's owner finds in its memory what is superseded there, and has it written with its other results
+(`supersede_jobs`). What waits in the database alone, held behind an earlier job of its subject, is compared there, with
+that earlier one when it falls due (`supersede_waiting`). Killed before the commit, everything is as it was; after it,
+the older jobs are gone and each has left a record that says by what it was superseded. A second call finds nothing
+more to do.
 """
 
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from contracts.ids import ConnectionId, JobId, SessionId
+from contracts.ids import ConnectionId, EventId, JobId, PoolId, PublicEventId, RouteId, SessionId, TenantId
 from store.arrays import numbers
 from store.database import Database, run
 from store.statement import statement
 
 LOOKED_AT = 1_000
 """Held jobs of one subject that are compared at once."""
+
+SUPERSEDE_JOBS = statement(
+    "supersede_jobs",
+    "Delete jobs that a newer one superseded and record that. $1 pool, $2 session, then arrays: $3 jobs, "
+    "$4 attempts before, $5 events, $6 tenants, $7 connections, $8 routes, $9 the superseding events.",
+    """
+    with found as materialized (
+        select s.*, j.tid
+        from unnest($3::bigint[], $4::smallint[], $5::bigint[], $6::text[], $7::int[], $8::int[], $9::text[])
+            as s (id, attempts_before, event_id, tenant_id, connection_id, route_id, by)
+        cross join lateral (
+            select ctid as tid from integration.job
+            where pool_id = $1::int and id = s.id and attempts = s.attempts_before limit 1
+        ) j
+    ),
+    gone as (
+        delete from integration.job j using found f where j.ctid = f.tid returning f.*
+    ),
+    recorded as (
+        insert into integration.attempt (at, event_id, job_id, tenant_id, connection_id, route_id, number, outcome,
+                                         duration_ms, worker, detail)
+        select now(), event_id, id, tenant_id, connection_id, route_id, attempts_before + 1, 'Superseded', 0,
+               $2::bigint, 'by ' || by
+        from gone
+    )
+    select id from gone
+    """,
+)
 
 # The locks keep the lanes from changing hands until this is committed: a new owner may send what it finds.
 SUPERSEDE_WAITING = statement(
@@ -73,12 +102,32 @@ SUPERSEDE_WAITING = statement(
 )
 
 
+class Superseding(NamedTuple):
+    """A job that need not be delivered any more, because of the event `by`."""
+
+    job: JobId
+    attempts_before: int
+    event: EventId
+    tenant: TenantId
+    connection: ConnectionId
+    route: RouteId
+    by: PublicEventId
+
+
 class Waiting(NamedTuple):
     """A subject that waits in a lane, with the job of it that has fallen due, if one has."""
 
     connection: ConnectionId
     subject: int
     due: JobId | None
+
+
+async def supersede_jobs(
+    database: Database, pool: PoolId, session: SessionId, superseded: Sequence[Superseding]
+) -> None:
+    """Delete superseded jobs and record each, within the transaction under way."""
+    columns = [list(column) for column in zip(*superseded, strict=True)]
+    await run(database, SUPERSEDE_JOBS, (pool, session, *columns))
 
 
 async def supersede_waiting(

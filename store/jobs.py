@@ -19,8 +19,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from contracts.ids import ConnectionId, EventId, JobId, PoolId, PublicEventId, RouteId, SessionId, TenantId
+from contracts.ids import ConnectionId, EventId, JobId, PoolId, RouteId, SessionId, TenantId
 from store.arrays import numbers, plain_texts
+from store.collapsing import Superseding, supersede_jobs
 from store.database import Database, run, transaction
 from store.errors import LeaseLostError
 from store.statement import statement
@@ -96,18 +97,6 @@ class DeadLetter(NamedTuple):
     reason: str
     detail: str
     blocks: bool = False
-
-
-class Superseding(NamedTuple):
-    """A job that need not be delivered any more, because of the event `by`."""
-
-    job: JobId
-    attempts_before: int
-    event: EventId
-    tenant: TenantId
-    connection: ConnectionId
-    route: RouteId
-    by: PublicEventId
 
 
 class LaneChange(NamedTuple):
@@ -387,34 +376,6 @@ BURY_JOBS = statement(
     """,
 )
 
-SUPERSEDE_JOBS = statement(
-    "supersede_jobs",
-    "Delete jobs that a newer one superseded and record that. $1 pool, $2 session, then arrays: $3 jobs, "
-    "$4 attempts before, $5 events, $6 tenants, $7 connections, $8 routes, $9 the superseding events.",
-    """
-    with found as materialized (
-        select s.*, j.tid
-        from unnest($3::bigint[], $4::smallint[], $5::bigint[], $6::text[], $7::int[], $8::int[], $9::text[])
-            as s (id, attempts_before, event_id, tenant_id, connection_id, route_id, by)
-        cross join lateral (
-            select ctid as tid from integration.job
-            where pool_id = $1::int and id = s.id and attempts = s.attempts_before limit 1
-        ) j
-    ),
-    gone as (
-        delete from integration.job j using found f where j.ctid = f.tid returning f.*
-    ),
-    recorded as (
-        insert into integration.attempt (at, event_id, job_id, tenant_id, connection_id, route_id, number, outcome,
-                                         duration_ms, worker, detail)
-        select now(), event_id, id, tenant_id, connection_id, route_id, attempts_before + 1, 'Superseded', 0,
-               $2::bigint, 'by ' || by
-        from gone
-    )
-    select id from gone
-    """,
-)
-
 CHANGE_LANES = statement(
     "change_lanes",
     "Write lane states their owner decided, unless somebody changed the lane meanwhile. $1 session, $2..$13 changes.",
@@ -534,7 +495,7 @@ async def settle(database: Database, pool: PoolId, session: SessionId, what: Set
         if what.dead:
             moved.update(row[0] for row in await run(database, BURY_JOBS, (pool, *_columns(what.dead))))
         if what.superseded:
-            await run(database, SUPERSEDE_JOBS, (pool, session, *_columns(what.superseded)))
+            await supersede_jobs(database, pool, session, what.superseded)
         if what.held:
             await run(database, HOLD_JOBS, (pool, what.held))
         if attempts := [attempt for attempt in what.attempts if attempt.job not in ending or attempt.job in moved]:
