@@ -98,7 +98,7 @@ class Consequences:
                 made = job.attempts + 1
                 lane.failed(now, _summary(report))
                 if made >= retry.max_attempts:
-                    result.burial = Burial("AttemptsExhausted", report.detail, made)
+                    result.burial = self._burial(entry, "AttemptsExhausted", report.detail, made)
                 else:
                     self._defer(result, made, retry_delay(retry, made, self._random, at_least), _summary(report))
             case effects.Wait(at_least):
@@ -112,7 +112,7 @@ class Consequences:
                 self._put_back(entry)
             case effects.Bury(reason):
                 lane.succeeded(now)
-                result.burial = Burial(reason, report.detail, job.attempts + 1)
+                result.burial = self._burial(entry, reason, report.detail, job.attempts + 1)
             case effects.Quarantine(reason, probing):
                 lane.quarantine(now, _reason(reason, report), probing=probing)
                 lane.put_back(entry)
@@ -136,7 +136,11 @@ class Consequences:
     def _expiry(self, entry: Entry, attempts: int, why: str) -> Burial:
         limit = format_duration(entry.lane.expire_after or timedelta())
         self._metrics.expired(entry.lane.connection, 1)
-        return Burial(EXPIRED, f"not delivered within {limit} of its event{why}", attempts)
+        return self._burial(entry, EXPIRED, f"not delivered within {limit} of its event{why}", attempts)
+
+    def _burial(self, entry: Entry, reason: str, detail: str, attempts: int) -> Burial:
+        blocks = entry.job.subject is not None and self._desk.route_name(entry.job) in entry.lane.blocking_routes
+        return Burial(reason, detail, attempts, blocks)
 
     def _put_back(self, entry: Entry) -> None:
         entry.lane.put_back(entry)
@@ -151,7 +155,7 @@ class Consequences:
                 result.success = True
                 self._reopen(lane, now, "a probe was delivered")
             case effects.Bury(reason):
-                result.burial = Burial(reason, report.detail, entry.job.attempts + 1)
+                result.burial = self._burial(entry, reason, report.detail, entry.job.attempts + 1)
                 self._reopen(lane, now, f"a probe was understood: {_reason(reason, report)}")
             case effects.Pause() | effects.PauseUntilReset() | effects.Wait():
                 lane.reopen(now, f"a probe was understood: {_summary(report)}")

@@ -40,6 +40,7 @@ class Burial(NamedTuple):
     reason: str
     detail: str
     attempts: int
+    blocks: bool
 
 
 @dataclass(slots=True)
@@ -141,7 +142,7 @@ class Settling:
             hasten=[lane.id for lane in hasten],
             deferred=[_deferral(result, *result.deferral, now) for result in others if result.deferral is not None],
             transitions=[(lane.id, transition) for lane in changed for transition in lane.health.transitions],
-            dead=[self._dead_letter(result, result.burial) for result in others if result.burial is not None],
+            dead=[_dead_letter(result, result.burial) for result in others if result.burial is not None],
             superseded=[
                 _superseding(result, result.superseded_by) for result in others if result.superseded_by is not None
             ],
@@ -185,20 +186,11 @@ class Settling:
                 due = result.ended + result.deferral[1].total_seconds()
                 lane.jobs.deferred(result.entry, due)
                 self._desk.set_alarm(lane, due)
-            elif result.burial is not None and self._blocks(result):
+            elif result.burial is not None and result.burial.blocks:
                 lane.jobs.set_aside(result.entry)
             elif result.burial is not None or result.superseded_by is not None:
                 lane.jobs.settled(result.entry)
             # Otherwise the job was put back or dropped when its attempt ended: nothing of it had to be written.
-
-    def _blocks(self, result: Result) -> bool:
-        job, lane = result.entry.job, result.entry.lane
-        return job.subject is not None and self._desk.route_name(job) in lane.blocking_routes
-
-    def _dead_letter(self, result: Result, burial: Burial) -> DeadLetter:
-        job = result.entry.job
-        blocks = self._blocks(result)
-        return DeadLetter(job.id, job.attempts, burial.attempts, burial.reason, burial.detail, blocks)
 
     def _go_on(self, lanes: set[Lane]) -> None:
         now = time.monotonic()
@@ -239,6 +231,11 @@ def _success(result: Result, now: float) -> Success:
 def _deferral(result: Result, attempts: int, delay: timedelta, now: float) -> Deferral:
     job = result.entry.job
     return Deferral(job.id, job.attempts, attempts, max(0.0, delay.total_seconds() - (now - result.ended)))
+
+
+def _dead_letter(result: Result, burial: Burial) -> DeadLetter:
+    job = result.entry.job
+    return DeadLetter(job.id, job.attempts, burial.attempts, burial.reason, burial.detail, burial.blocks)
 
 
 def _superseding(result: Result, by: PublicEventId) -> Superseding:
