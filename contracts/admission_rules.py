@@ -15,6 +15,8 @@ from contracts.connection import (
     RESERVED_HEADER_PREFIXES,
     RESERVED_HEADERS,
     Isolation,
+    OnDeadLetter,
+    Ordering,
     Provider,
     ReplicasSpec,
     RetrySpec,
@@ -94,6 +96,17 @@ def _delays_grow() -> Rule:
     )
 
 
+def _subjects_are_ordered() -> Rule:
+    wants_order = (
+        "(has(self.collapse) && self.collapse) || "
+        f"(has(self.onDeadLetter) && self.onDeadLetter == {_text(OnDeadLetter.BLOCK)})"
+    )
+    return _rule(
+        f"!(has(self.ordering) && self.ordering == {_text(Ordering.UNORDERED)}) || !({wants_order})",
+        "collapse and onDeadLetter: Block need ordering: PerSubject; this route is Unordered",
+    )
+
+
 def _min_is_not_above_max() -> Rule:
     defaults = ReplicasSpec()
     return _rule(
@@ -127,6 +140,7 @@ OBJECT_RULES: Final[dict[str, tuple[Rule, ...]]] = {
     "HubSpotAuth": (_exactly_one("oauth", "privateApp"),),
     "PipedriveAuth": (_exactly_one("oauth", "apiToken"),),
     "RetrySpec": (_delays_grow(),),
+    "RouteSpec": (_subjects_are_ordered(),),
     "ReplicasSpec": (_min_is_not_above_max(),),
 }
 """Rules over several fields of an object, by its title."""

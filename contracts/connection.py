@@ -130,6 +130,15 @@ class Ordering(StrEnum):
     """No job waits for another."""
 
 
+class OnDeadLetter(StrEnum):
+    """What becomes of the later jobs of a subject when one of its jobs is given up."""
+
+    PASS = "Pass"  # noqa: S105 -- no password
+    """They are delivered without it."""
+    BLOCK = "Block"
+    """They wait until a person resends or discards it."""
+
+
 class DeletionPolicy(StrEnum):
     """What becomes of undelivered jobs when the connection is deleted."""
 
@@ -342,6 +351,18 @@ class RouteSpec(WireModel):
     """What the connector shall do; its default action if left out."""
     ordering: Ordering = Ordering.PER_SUBJECT
     """Whether jobs of one subject wait for each other: PerSubject delivers them in event order, Unordered does not."""
+    on_dead_letter: OnDeadLetter = OnDeadLetter.PASS
+    """What becomes of the later jobs of a subject when one of this route is given up: Pass delivers them without it,
+    Block has them wait until a person resends or discards it."""
+    collapse: Annotated[bool, Strict()] = False
+    """Let a newer event of the same type and subject supersede older ones that are not delivered yet; those are
+    recorded as superseded."""
+
+    @model_validator(mode="after")
+    def _subjects_are_ordered(self) -> Self:
+        if self.ordering is Ordering.UNORDERED and (self.collapse or self.on_dead_letter is OnDeadLetter.BLOCK):
+            raise ValueError("collapse and onDeadLetter: Block need ordering: PerSubject; this route is Unordered")
+        return self
 
 
 class ThrottleSpec(WireModel):

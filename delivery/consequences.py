@@ -21,6 +21,7 @@ from delivery.lane import Lane
 from delivery.metrics import WorkerMetrics
 from delivery.settling import Burial, Result, Settling
 from delivery.window import Entry
+from store.jobs import EventRow
 
 log = logging.getLogger(__name__)
 
@@ -59,17 +60,26 @@ class Consequences:
             log.info("attempt ended", extra={**names(entry), "outcome": outcome_name(report.outcome)})
         self._hand_over(lane, result, ended)
 
-    def has_expired(self, entry: Entry) -> bool:
-        """Whether the job's deadline has passed."""
-        return entry.lane.expire_after is not None and self._expires_within(entry, timedelta())
-
-    def expired(self, entry: Entry) -> None:
-        """Bury a started job that was not tried, because its deadline has passed."""
+    def ended_unsent(self, entry: Entry) -> bool:
+        """End a started job that is not to be sent: its deadline has passed, or a newer one supersedes it."""
         lane, now = entry.lane, time.monotonic()
+        if self._expires_within(entry, timedelta()):
+            result = Result(entry, None, now, now, burial=self._expiry(entry, entry.job.attempts, ""))
+        elif lane.collapsing_routes and (later := self._superseder(entry)) is not None:
+            result = Result(entry, None, now, now, superseded_by=public_event_id(later.id, later.nonce))
+            self._metrics.superseded(lane.connection, 1)
+        else:
+            return False
         lane.not_sent(entry, now)
-        result = Result(entry, None, now, now, burial=self._expiry(entry, entry.job.attempts, ""))
-        log.info("the job's deadline has passed", extra=names(entry))
+        log.info("job ended without being sent", extra=names(entry))
         self._hand_over(lane, result, now)
+        return True
+
+    def _superseder(self, entry: Entry) -> EventRow | None:
+        if self._desk.route_name(entry.job) not in entry.lane.collapsing_routes:
+            return None
+        later = entry.lane.jobs.superseder(entry)
+        return None if later is None else later.event
 
     def _hand_over(self, lane: Lane, result: Result, now: float) -> None:
         if lane.changed:
@@ -89,7 +99,7 @@ class Consequences:
                 made = job.attempts + 1
                 lane.failed(now, _summary(report))
                 if made >= retry.max_attempts:
-                    result.burial = Burial("AttemptsExhausted", report.detail, made)
+                    result.burial = self._burial(entry, "AttemptsExhausted", report.detail, made)
                 else:
                     self._defer(result, made, retry_delay(retry, made, self._random, at_least), _summary(report))
             case effects.Wait(at_least):
@@ -103,7 +113,7 @@ class Consequences:
                 self._put_back(entry)
             case effects.Bury(reason):
                 lane.succeeded(now)
-                result.burial = Burial(reason, report.detail, job.attempts + 1)
+                result.burial = self._burial(entry, reason, report.detail, job.attempts + 1)
             case effects.Quarantine(reason, probing):
                 lane.quarantine(now, _reason(reason, report), probing=probing)
                 lane.put_back(entry)
@@ -115,19 +125,25 @@ class Consequences:
     def _defer(self, result: Result, attempts: int, delay: timedelta, why: str) -> None:
         """Defer the job, or bury it now if its deadline comes before its next attempt."""
         entry = result.entry
-        if entry.lane.expire_after is not None and self._expires_within(entry, delay):
+        if self._expires_within(entry, delay):
             result.burial = self._expiry(entry, entry.job.attempts + 1, f"; the last attempt: {why}")
         else:
             result.deferral = (attempts, delay)
 
     def _expires_within(self, entry: Entry, delay: timedelta) -> bool:
-        limit = entry.lane.expire_after or timedelta.max
+        limit = entry.lane.expire_after
+        if limit is None or entry.job.replay is not None:
+            return False  # who asks for a replay knows how old the event is
         return self._desk.clock.now() + delay.total_seconds() > entry.job.at.timestamp() + limit.total_seconds()
 
     def _expiry(self, entry: Entry, attempts: int, why: str) -> Burial:
         limit = format_duration(entry.lane.expire_after or timedelta())
         self._metrics.expired(entry.lane.connection, 1)
-        return Burial(EXPIRED, f"not delivered within {limit} of its event{why}", attempts)
+        return self._burial(entry, EXPIRED, f"not delivered within {limit} of its event{why}", attempts)
+
+    def _burial(self, entry: Entry, reason: str, detail: str, attempts: int) -> Burial:
+        blocks = entry.job.subject is not None and self._desk.route_name(entry.job) in entry.lane.blocking_routes
+        return Burial(reason, detail, attempts, blocks)
 
     def _put_back(self, entry: Entry) -> None:
         entry.lane.put_back(entry)
@@ -142,7 +158,7 @@ class Consequences:
                 result.success = True
                 self._reopen(lane, now, "a probe was delivered")
             case effects.Bury(reason):
-                result.burial = Burial(reason, report.detail, entry.job.attempts + 1)
+                result.burial = self._burial(entry, reason, report.detail, entry.job.attempts + 1)
                 self._reopen(lane, now, f"a probe was understood: {_reason(reason, report)}")
             case effects.Pause() | effects.PauseUntilReset() | effects.Wait():
                 lane.reopen(now, f"a probe was understood: {_summary(report)}")

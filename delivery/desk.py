@@ -15,6 +15,7 @@ from delivery.clock import DatabaseClock
 from delivery.lane import Lane
 from delivery.scheduler import Scheduler
 from delivery.window import Entry
+from store.jobs import Job
 
 
 class Desk:
@@ -50,6 +51,10 @@ class Desk:
         its lease finds that out here, before it sends, however its wall clock compares with the database's.
         """
         return not self.draining and time.monotonic() < self.lease_until
+
+    def route_name(self, job: Job) -> str:
+        """Return the name of a job's route."""
+        return self.route_names.get(job.route, str(job.route))
 
     def review(self, lane: Lane, now: float) -> None:
         """Sort a lane after something happened to it."""

@@ -113,8 +113,8 @@ class Health:
 
     def quarantine(self, now: float, reason: str, *, probing: bool) -> None:
         """Stop; `probing` says whether time alone may heal it. Probes go on where an unfinished ramp had left them."""
-        self.probes = 0 if self.ramp_percent is None else self.probes + 1
         if self.state is LaneState.OPEN:
+            self.probes = 0 if self.ramp_percent is None else self.probes + 1
             self._change(LaneState.QUARANTINED, None, Actor.WORKER, reason)
         self.quarantine_reason = reason[:REASON_LIMIT]
         self._plan_probe(now, probing=probing)

@@ -20,6 +20,7 @@ from delivery.lane import Lane
 from delivery.metrics import WorkerMetrics
 from delivery.window import BEHIND_LIMIT, WINDOW, Entry
 from programs.reconnect import Reconnecting
+from store.collapsing import Waiting, supersede_waiting
 from store.database import Database
 from store.deadlines import LOOKED_AT, expire_jobs
 from store.errors import DatabaseUnreachableError
@@ -158,6 +159,8 @@ class Intake:
         except DatabaseUnreachableError:
             for lane in ready:
                 lane.jobs.next_due = now
+                # A collapse whose acknowledgement was lost is not found again: only the database knows what is left.
+                lane.reload_wanted = lane.reload_wanted or bool(lane.collapsing_routes)
             raise
 
     async def _read_due_of(self, database: Database, ready: list[Lane]) -> None:
@@ -165,18 +168,42 @@ class Intake:
         following = await next_due(database, [lane.id for lane in ready])
         with _being_read(ready):
             jobs = await due_jobs(database, [lane.id for lane in ready], limit=WINDOW)
+            superseded = await self._collapse_due(database, jobs)
             found = _by_lane(jobs)
             now = time.monotonic()
             for lane in ready:
                 mine = found.get(lane.id, [])
                 for job in mine:
-                    self._note(lane, lane.jobs.feed_due(job))
+                    if job.subject is not None and job.id in superseded:
+                        lane.jobs.due_superseded(job.subject)
+                    else:
+                        self._note(lane, lane.jobs.feed_due(job))
                 seconds = POLL_SECONDS if len(mine) == WINDOW else following.get(lane.id)
                 if seconds is not None:
                     lane.jobs.next_due = min(now + seconds, lane.jobs.next_due or math.inf)
                 if lane.jobs.next_due is not None:
                     self._desk.set_alarm(lane, lane.jobs.next_due)
                 self._review(lane)
+
+    async def _collapse_due(self, database: Database, jobs: Iterable[Job]) -> set[JobId]:
+        """Supersede due jobs by newer ones held behind them; return those that are gone."""
+        waiting = [
+            Waiting(lane.id, job.subject, job.id)
+            for job in jobs
+            if (lane := self._desk.lanes.get(job.connection)) is not None and lane.collapsing_routes
+            if job.subject is not None and job.subject in lane.jobs.held_subjects and not lane.jobs.knows(job)
+        ]
+        return await self._collapse(database, waiting)
+
+    async def _collapse(self, database: Database, waiting: list[Waiting]) -> set[JobId]:
+        if not waiting:
+            return set()
+        superseded = await supersede_waiting(database, self._desk.session, waiting)
+        for connection, _ in superseded:
+            if lane := self._desk.lanes.get(connection):
+                self._metrics.superseded(lane.connection, 1)
+                lane.jobs.held_ahead = max(0, lane.jobs.held_ahead - 1)
+        return {job for _, job in superseded}
 
     async def _read_held(self, database: Database) -> None:
         lanes = _take(self._desk.unblocked)
@@ -190,6 +217,8 @@ class Intake:
             return
         # One may be given back meanwhile; what is fed to it then never starts.
         by_id = {lane.id: lane for lane in ready}
+        waiting = [Waiting(lane, subject, None) for lane, subject in keys if by_id[lane].collapsing_routes]
+        await self._collapse(database, waiting)
         with _being_read(lanes):
             jobs = await held_jobs(database, keys, limit=BEHIND_LIMIT)
             found: dict[tuple[int, int | None], list[Job]] = {}

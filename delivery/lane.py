@@ -7,7 +7,7 @@ tells how attempts ended; the lane says what may start next and what must be wri
 import math
 
 from connectors.connector import Connection, Connector
-from contracts.connection import DeliverySpec
+from contracts.connection import DeliverySpec, OnDeadLetter
 from contracts.ids import ConnectionId
 from delivery.health import Actor, Health, LaneState
 from delivery.pace import Pace
@@ -24,10 +24,9 @@ class Lane:
 
     def __init__(self, connection: Connection, connector: Connector, row: LaneRow, now: float) -> None:
         self.id: ConnectionId = row.connection
-        self.connection = connection
         self.connector = connector
         self.generation = row.generation
-        self.expire_after = connection.spec.delivery.retry.expire_after
+        self._adopt(connection)
         delivery = connection.spec.delivery
         self.health = Health(delivery.quarantine, row, now)
         self.pace = Pace(delivery.throttle, row, self.health.part, now)
@@ -55,12 +54,18 @@ class Lane:
 
     def reconfigure(self, connection: Connection, connector: Connector, generation: int, now: float) -> None:
         """Take over a changed spec."""
-        self.connection = connection
         self.connector = connector
         self.generation = generation
-        self.expire_after = connection.spec.delivery.retry.expire_after
+        self._adopt(connection)
         self.health.reconfigure(self.delivery.quarantine)
         self.pace.reconfigure(self.delivery.throttle, now)
+
+    def _adopt(self, connection: Connection) -> None:
+        routes = connection.spec.routes
+        self.connection = connection
+        self.expire_after = connection.spec.delivery.retry.expire_after
+        self.collapsing_routes = frozenset(route.name for route in routes if route.collapse)
+        self.blocking_routes = frozenset(route.name for route in routes if route.on_dead_letter is OnDeadLetter.BLOCK)
 
     @property
     def delivery(self) -> DeliverySpec:

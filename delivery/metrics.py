@@ -33,6 +33,12 @@ class WorkerMetrics:
         self._expired = Tally(
             "integrations_jobs_expired", "Jobs that became dead letters at their deadline.", _CONNECTION, registry
         )
+        self._superseded = Tally(
+            "integrations_jobs_superseded",
+            "Jobs that a newer one of their subject superseded before they were delivered.",
+            _CONNECTION,
+            registry,
+        )
         self.claimed = Counter("integrations_jobs_claimed", "Jobs taken into memory.", registry=registry)
         self.fenced = Counter(
             "integrations_fenced_results", "Results that came after the lease or the job was lost.", registry=registry
@@ -57,6 +63,10 @@ class WorkerMetrics:
     def expired(self, connection: Connection, jobs: int) -> None:
         """Count jobs whose deadline passed."""
         self._expired.counts[connection.namespace, connection.name] += jobs
+
+    def superseded(self, connection: Connection, jobs: int) -> None:
+        """Count jobs that newer ones superseded."""
+        self._superseded.counts[connection.namespace, connection.name] += jobs
 
     def delivered(self, connection: Connection, seconds: float) -> None:
         """Count one delivery and its age."""

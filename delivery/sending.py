@@ -99,8 +99,7 @@ class Sending:
         if self._settling.full or not desk.may_send():
             return None
         entry = self._foremost()
-        while entry is not None and self._consequences.has_expired(entry):
-            self._consequences.expired(entry)
+        while entry is not None and self._consequences.ended_unsent(entry):
             entry = self._foremost()
         return entry
 
@@ -151,7 +150,7 @@ class Sending:
             if not self._desk.may_send():
                 raise DatabaseUnreachableError("the lease may have run out while the event was read")
         public_id = public_event_id(event.id, event.nonce)
-        route = self._desk.route_names.get(job.route, str(job.route))
+        route = self._desk.route_name(job)
         message = message_id(lane.connection.uid, public_id, route)
         if job.replay is not None:
             replayed = await as_replayed(self._database, job.replay, message, data)

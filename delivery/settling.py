@@ -15,6 +15,7 @@ from typing import NamedTuple
 import orjson
 
 from contracts.exchange import NO_EXCHANGE
+from contracts.ids import PublicEventId
 from contracts.outcomes import Report
 from delivery.desk import Desk
 from delivery.effects import outcome_name
@@ -22,6 +23,7 @@ from delivery.lane import Lane
 from delivery.metrics import WorkerMetrics
 from delivery.window import Entry
 from programs.reconnect import Reconnecting
+from store.collapsing import Superseding
 from store.database import Database
 from store.errors import LeaseLostError
 from store.jobs import AttemptRow, DeadLetter, Deferral, Settlement, Success, finish, settle
@@ -41,11 +43,12 @@ class Burial(NamedTuple):
     reason: str
     detail: str
     attempts: int
+    blocks: bool
 
 
 @dataclass(slots=True)
 class Result:
-    """What came of a started job: a success, a deferral, a burial, or nothing but the record of an attempt.
+    """What came of a started job: a success, a deferral, a burial, a superseding, or only the record of an attempt.
 
     No report: it was not tried.
     """
@@ -57,6 +60,7 @@ class Result:
     success: bool = False
     deferral: tuple[int, timedelta] | None = None
     burial: Burial | None = None
+    superseded_by: PublicEventId | None = None
 
 
 class Settling:
@@ -142,6 +146,9 @@ class Settling:
             deferred=[_deferral(result, *result.deferral, now) for result in others if result.deferral is not None],
             transitions=[(lane.id, transition) for lane in changed for transition in lane.health.transitions],
             dead=[_dead_letter(result, result.burial) for result in others if result.burial is not None],
+            superseded=[
+                _superseding(result, result.superseded_by) for result in others if result.superseded_by is not None
+            ],
         )
         written = {lane: len(lane.health.transitions) for lane in changed}
         self._changed_lanes, self._hasten = set(), set()
@@ -182,7 +189,9 @@ class Settling:
                 due = result.ended + result.deferral[1].total_seconds()
                 lane.jobs.deferred(result.entry, due)
                 self._desk.set_alarm(lane, due)
-            elif result.burial is not None:
+            elif result.burial is not None and result.burial.blocks:
+                lane.jobs.set_aside(result.entry)
+            elif result.burial is not None or result.superseded_by is not None:
                 lane.jobs.settled(result.entry)
             # Otherwise the job was put back or dropped when its attempt ended: nothing of it had to be written.
 
@@ -244,4 +253,9 @@ def _deferral(result: Result, attempts: int, delay: timedelta, now: float) -> De
 
 def _dead_letter(result: Result, burial: Burial) -> DeadLetter:
     job = result.entry.job
-    return DeadLetter(job.id, job.attempts, burial.attempts, burial.reason, burial.detail)
+    return DeadLetter(job.id, job.attempts, burial.attempts, burial.reason, burial.detail, burial.blocks)
+
+
+def _superseding(result: Result, by: PublicEventId) -> Superseding:
+    job, lane = result.entry.job, result.entry.lane
+    return Superseding(job.id, job.attempts, job.event, lane.connection.tenant, lane.id, job.route, by)

@@ -6,7 +6,8 @@ Order per subject. At most one job of a subject is *active* (ready, under way, o
 down); later ones stand behind it. The active job gives way only when its result has been committed: a worker that is
 killed in between sends it again before anything later of that subject, so a repeat never follows a later event.
 A deferred job sets its subject aside: what stands behind it, and what comes later, is *held* in the database, costs
-no memory, and is fetched when the deferred job has ended. So a failing subject delays nobody but itself.
+no memory, and is fetched when the deferred job has ended. So a failing subject delays nobody but itself. A dead letter
+that blocks sets its subject aside as well, until the lane is loaded without it.
 """
 
 from collections import deque
@@ -100,9 +101,6 @@ class Window:
         if self._being_read:
             self._ended.add(entry.job.id)
 
-    def _knows(self, job: Job) -> bool:
-        return job.id in self._entries or job.id in self._ended
-
     # Feeding ---------------------------------------------------------------------------------------------------------
 
     @property
@@ -136,7 +134,7 @@ class Window:
     def feed(self, job: Job) -> Entry | None:
         """Take the next ready job in order; None if it is known already or must be held (see `to_hold`)."""
         self.cursor = job.id
-        if self._knows(job):
+        if self.knows(job):
             return None
         subject = job.subject
         if subject is not None:
@@ -149,24 +147,44 @@ class Window:
 
     def feed_due(self, job: Job) -> Entry | None:
         """Take a deferred job whose time has come; None if it is known already."""
-        if self._knows(job):
+        if self.knows(job):
             return None
         if job.subject is not None:
             self.deferred_subjects.discard(job.subject)
         return self._accept(job)
+
+    def knows(self, job: Job) -> bool:
+        """Whether a job is in memory, or has just left it."""
+        return job.id in self._entries or job.id in self._ended
+
+    def due_superseded(self, subject: int) -> None:
+        """Note that the deferred job of a subject is gone, superseded by one of those held behind it."""
+        self.deferred_subjects.discard(subject)
+        if subject in self.held_subjects:
+            self.held_wanted.add(subject)
+
+    def superseder(self, entry: Entry) -> Entry | None:
+        """Return the newest job in memory that says the same as a started one and more lately."""
+        subject, event = entry.job.subject, entry.event
+        if subject is None or event is None:
+            return None
+        for later in reversed(self._behind.get(subject, ())):
+            if later.event is not None and (later.job.route, later.event.type) == (entry.job.route, event.type):
+                return later
+        return None
 
     def feed_held(self, subject: int, jobs: Sequence[Job], *, all_of_them: bool) -> list[Entry]:
         """Take held jobs of a subject whose earlier ones have ended, in order."""
         self.held_wanted.discard(subject)
         if all_of_them:
             self.held_subjects.discard(subject)
-        accepted = [self._accept(job) for job in jobs if not self._knows(job)]
+        accepted = [self._accept(job) for job in jobs if not self.knows(job)]
         self.held_ahead = max(0, self.held_ahead - len(accepted))
         return accepted
 
     def feed_probe(self, job: Job) -> Entry | None:
         """Take the one job that tries whether a quarantined partner is back; it starts at once."""
-        if self._knows(job):
+        if self.knows(job):
             return None
         entry = self._new_entry(job)
         entry.started = entry.probe = True
@@ -231,8 +249,12 @@ class Window:
 
     def deferred(self, entry: Entry, due: float) -> None:
         """Note that a job's deferral until `due` is committed; its subject stands aside."""
-        self._note_end(entry)
         self.next_due = due if self.next_due is None else min(self.next_due, due)
+        self.set_aside(entry)
+
+    def set_aside(self, entry: Entry) -> None:
+        """Note that a job's end is committed and that its subject waits: for its next attempt, or for a person."""
+        self._note_end(entry)
         subject = entry.job.subject
         if subject is None:
             return

@@ -9,7 +9,7 @@ from contracts.ids import parse_job_id, public_event_id, public_job_id
 from integrations import output
 from integrations.database import DatabaseOption, LocalOption, ask, database_url
 from integrations.errors import EXIT_CODES_HELP, ExitCode, NotFoundError
-from integrations.lives import attempt_document, attempt_step, job_document, print_steps, unfinished_step
+from integrations.lives import SUPERSEDED, attempt_document, attempt_step, job_document, print_steps, unfinished_step
 from integrations.output import JsonOption
 from store.history import JobRow, event_life, list_jobs
 from store.roles import Group
@@ -69,7 +69,7 @@ def show(
         document = {
             "id": job,
             "event": public_event_id(life.id, life.nonce),
-            "delivered": not unfinished,
+            "delivered": not unfinished and attempts[-1].outcome != SUPERSEDED,
             "attempts": [attempt_document(life.id, attempt) for attempt in attempts],
             "unfinished": [job_document(row) for row in unfinished],
         }

@@ -19,6 +19,8 @@ REQUEST_IDS = frozenset(
     {"cf-ray", "request-id", "x-amzn-requestid", "x-correlation-id", "x-hubspot-correlation-id", "x-request-id"}
 )
 """Headers by which partners find a request in their own logs."""
+SUPERSEDED = "Superseded"
+"""How the record of a job reads that was not sent because a newer one says the same."""
 
 
 class Step(NamedTuple):
@@ -31,7 +33,9 @@ class Step(NamedTuple):
 
 
 def attempt_step(attempt: Attempt) -> Step:
-    """Describe an attempt."""
+    """Describe an attempt, or that there was no need of one."""
+    if attempt.outcome == SUPERSEDED:
+        return Step(attempt.at, Text("superseded", style="dim"), _where(attempt), attempt.detail)
     status = f"HTTP {attempt.status_code}" if attempt.status_code else ""
     digest = f"body {attempt.body_digest[:DIGEST_DIGITS]}…" if attempt.body_digest else ""
     parts = (status, _times(attempt), f"worker {attempt.worker_name}", digest, *_telling(attempt), attempt.detail)

@@ -10,7 +10,8 @@ from datetime import datetime
 from typing import NamedTuple
 
 from contracts.ids import EventId, JobId, ReplayId
-from store.database import Database, run
+from store.database import Database, run, transaction
+from store.publication import count_epoch, lock_routing
 from store.statement import statement
 
 _SELECTED = """
@@ -50,10 +51,15 @@ COUNT_LETTERS = statement(
 
 DISCARD_LETTERS = statement(
     "discard_letters",
-    "Remove dead letters for good and record who did and why. $1 jobs, $2 who, $3 why.",
+    "Remove dead letters for good and record who did and why; lanes with subjects that some of them blocked are read "
+    "again. $1 jobs, $2 who, $3 why.",
     """
     with gone as (
         delete from integration.dead_letter where job_id = any ($1::bigint[]) returning *
+    ),
+    let_go as (
+        update integration.lane set revision = revision + 1
+        where connection_id in (select connection_id from gone where blocks)
     )
     insert into integration.dead_letter_end
         (job_id, tenant_id, connection_id, route_id, event_id, event_at, attempts, cause, detail, dead_at, replay_id,
@@ -158,8 +164,12 @@ async def count_letters(database: Database, which: LetterFilter, *, limit: int) 
 
 
 async def discard(database: Database, jobs: Sequence[JobId], *, by: str, why: str) -> list[JobId]:
-    """Remove dead letters for good; return those that were there."""
-    return [JobId(row[0]) for row in await run(database, DISCARD_LETTERS, (list(jobs), by, why))]
+    """Remove dead letters for good, and let go what they blocked; return those that were there."""
+    async with transaction(database):
+        await lock_routing(database)
+        gone = [JobId(row[0]) for row in await run(database, DISCARD_LETTERS, (list(jobs), by, why))]
+        await count_epoch(database)
+    return gone
 
 
 async def ended_letters(database: Database, event: EventId) -> list[EndedLetter]:

@@ -33,16 +33,16 @@ EXPIRE_JOBS = statement(
                'not delivered within ' || h.told || ' of its event; ' || h.why as detail
         from held h
         cross join lateral (
-            (select ctid as tid, event_at from integration.job
+            (select ctid as tid, event_at, replay_id from integration.job
              where state = 0 and connection_id = h.connection_id order by connection_id, id limit $5::int)
             union all
-            (select ctid, event_at from integration.job
+            (select ctid, event_at, replay_id from integration.job
              where state = 1 and connection_id = h.connection_id order by connection_id, run_at, id limit $5::int)
             union all
-            (select ctid, event_at from integration.job
+            (select ctid, event_at, replay_id from integration.job
              where state = 2 and connection_id = h.connection_id order by connection_id, subject, id limit $5::int)
         ) j
-        where j.event_at < now() - make_interval(secs => h.seconds)
+        where j.event_at < now() - make_interval(secs => h.seconds) and j.replay_id is null
     ),
     dead as (
         delete from integration.job j using found f where j.ctid = f.tid and j.connection_id = f.connection_id
@@ -50,9 +50,14 @@ EXPIRE_JOBS = statement(
     ),
     buried as (
         insert into integration.dead_letter
-            (job_id, tenant_id, connection_id, route_id, event_id, event_at, subject, attempts, reason, detail)
+            (job_id, tenant_id, connection_id, route_id, event_id, event_at, subject, attempts, reason, detail, blocks)
         select d.id, d.tenant_id, d.connection_id, d.route_id, d.event_id, d.event_at, d.subject, d.attempts,
-               'Expired', d.detail
+               'Expired', d.detail, d.subject is not null and exists (
+                   select from integration.route r
+                   join integration.connection c on c.id = r.connection_id
+                   cross join lateral jsonb_array_elements(c.spec -> 'routes') s
+                   where r.id = d.route_id and s ->> 'name' = r.name and s ->> 'onDeadLetter' = 'Block'
+               )
         from dead d
     )
     select connection_id, count(*) from dead group by connection_id

@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 
 from contracts.ids import ConnectionId, EventId, JobId, PoolId, ReplayId, RouteId, SessionId, TenantId
 from store.arrays import numbers, plain_texts
+from store.collapsing import Superseding, supersede_jobs
 from store.database import Database, run, transaction
 from store.errors import LeaseLostError
 from store.statement import statement
@@ -100,13 +101,14 @@ class Deferral(NamedTuple):
 
 
 class DeadLetter(NamedTuple):
-    """A job that will not be tried again by itself."""
+    """A job that will not be tried again by itself; `blocks` says that its subject waits for a person."""
 
     job: JobId
     attempts_before: int
     attempts: int
     reason: str
     detail: str
+    blocks: bool = False
 
 
 class LaneChange(NamedTuple):
@@ -132,6 +134,7 @@ class Settlement:
 
     deferred: list[Deferral] = field(default_factory=list)
     dead: list[DeadLetter] = field(default_factory=list)
+    superseded: list[Superseding] = field(default_factory=list)
     attempts: list[AttemptRow] = field(default_factory=list)
     held: list[JobId] = field(default_factory=list)
     lanes: list[LaneChange] = field(default_factory=list)
@@ -139,7 +142,7 @@ class Settlement:
     transitions: list[tuple[ConnectionId, Transition]] = field(default_factory=list)
 
     def __bool__(self) -> bool:
-        return bool(self.attempts or self.dead or self.held or self.lanes or self.hasten)
+        return bool(self.attempts or self.dead or self.superseded or self.held or self.lanes or self.hasten)
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,7 +203,7 @@ DUE_JOBS = statement(
     """,
 )
 
-# The oldest of all is first of its subject, whatever state it is in.
+# The oldest of all is first of its subject, whatever state it is in, unless a dead letter blocks its subject.
 PROBE_JOBS = statement(
     "probe_jobs",
     "The oldest job of each lane, whether ready, deferred or held. $1 connections.",
@@ -208,11 +211,17 @@ PROBE_JOBS = statement(
     select j.id, j.connection_id, j.route_id, j.event_id, j.event_at, j.subject, j.attempts, j.replay_id
     from unnest($1::int[]) as l (connection_id)
     cross join lateral (
-        (select * from integration.job where state = 0 and connection_id = l.connection_id order by id limit 1)
+        (select * from integration.job w where state = 0 and connection_id = l.connection_id and not exists (
+             select from integration.dead_letter d
+             where d.connection_id = w.connection_id and d.subject = w.subject and d.blocks
+         ) order by id limit 1)
         union all
         (select * from integration.job where state = 1 and connection_id = l.connection_id order by id limit 1)
         union all
-        (select * from integration.job where state = 2 and connection_id = l.connection_id order by id limit 1)
+        (select * from integration.job w where state = 2 and connection_id = l.connection_id and not exists (
+             select from integration.dead_letter d
+             where d.connection_id = w.connection_id and d.subject = w.subject and d.blocks
+         ) order by id limit 1)
         order by id limit 1
     ) j
     """,
@@ -360,12 +369,13 @@ HOLD_JOBS = statement(
 
 BURY_JOBS = statement(
     "bury_jobs",
-    "Move jobs to the dead letters. $1 pool, $2 ids, $3 attempts before, $4 attempts, $5 reasons, $6 details.",
+    "Move jobs to the dead letters. $1 pool, $2 ids, $3 attempts before, $4 attempts, $5 reasons, $6 details, "
+    "$7 whether they block their subjects.",
     """
     with found as materialized (
         select d.*, j.tid
-        from unnest($2::bigint[], $3::smallint[], $4::smallint[], $5::text[], $6::text[])
-            as d (id, attempts_before, attempts, reason, detail)
+        from unnest($2::bigint[], $3::smallint[], $4::smallint[], $5::text[], $6::text[], $7::boolean[])
+            as d (id, attempts_before, attempts, reason, detail, blocks)
         cross join lateral (
             select ctid as tid from integration.job
             where pool_id = $1::int and id = d.id and attempts = d.attempts_before limit 1
@@ -373,14 +383,14 @@ BURY_JOBS = statement(
     ),
     dead as (
         delete from integration.job j using found f where j.ctid = f.tid
-        returning j.*, f.attempts as made, f.reason, f.detail
+        returning j.*, f.attempts as made, f.reason, f.detail, f.blocks
     ),
     buried as (
         insert into integration.dead_letter
             (job_id, tenant_id, connection_id, route_id, event_id, event_at, subject, attempts, reason, detail,
-             replay_id)
+             replay_id, blocks)
         select d.id, l.tenant_id, d.connection_id, d.route_id, d.event_id, d.event_at, d.subject, d.made, d.reason,
-               d.detail, d.replay_id
+               d.detail, d.replay_id, d.blocks
         from dead d join integration.lane l using (connection_id)
     )
     select id from dead
@@ -508,6 +518,8 @@ async def settle(database: Database, pool: PoolId, session: SessionId, what: Set
             moved.update(row[0] for row in await run(database, DEFER_JOBS, (pool, *_columns(what.deferred))))
         if what.dead:
             moved.update(row[0] for row in await run(database, BURY_JOBS, (pool, *_columns(what.dead))))
+        if what.superseded:
+            await supersede_jobs(database, pool, session, what.superseded)
         if what.held:
             await run(database, HOLD_JOBS, (pool, what.held))
         if attempts := [attempt for attempt in what.attempts if attempt.job not in ending or attempt.job in moved]:

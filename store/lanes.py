@@ -115,8 +115,12 @@ READ_LANES = statement(
            l.suspended, l.consecutive_failures, l.quarantine_reason, l.probes,
            extract(epoch from l.probe_at - now())::float8, extract(epoch from l.paused_until - now())::float8,
            l.tokens, extract(epoch from now() - l.tokens_at)::float8,
-           (select array_agg(distinct j.subject) from integration.job j
-            where j.connection_id = l.connection_id and j.state = 1 and j.subject is not null),
+           (select array_agg(distinct s.subject) from (
+                select j.subject from integration.job j
+                where j.connection_id = l.connection_id and j.state = 1 and j.subject is not null
+                union all
+                select d.subject from integration.dead_letter d where d.connection_id = l.connection_id and d.blocks
+            ) s),
            (select array_agg(distinct j.subject) from integration.job j
             where j.connection_id = l.connection_id and j.state = 2),
            (select max(j.id) from integration.job j where j.connection_id = l.connection_id and j.state = 2),

@@ -6,7 +6,8 @@ verdict on it is worked out in one place, `VERDICTS`, so that a dry run and the 
 - `Queued`: a job is made for it.
 - `Superseded`: the route keeps order, and a newer event of the same subject that the route selects has gone out or
   will. Sent now, the old one would overwrite it at the partner. Newer events do not count if they are part of the same
-  selection, since they follow in order, or if they are dead letters themselves, since they never arrived.
+  selection, since they follow in order, or if they are dead letters themselves, since they never arrived. Behind a
+  dead letter that blocks its subject nothing newer has gone out.
 - `Unfinished`: its job is still in the queue and is delivered anyway.
 - `Gone`: the event is no longer kept, the route is retired, or somebody else has taken the dead letter.
 """
@@ -185,7 +186,7 @@ VERDICTS = """
                case
                    when r.id is null or e.at is null or (c.letter is not null and d.job_id is null) then 'Gone'
                    when (c.event_id, c.route_id) in (select u.event_id, u.route_id from unfinished u) then 'Unfinished'
-                   when r.ordered and not $5::boolean and exists (
+                   when r.ordered and not $5::boolean and not coalesce(d.blocks, false) and exists (
                        select from integration.event n
                        where hashtextextended(n.subject, 0) = e.subject and n.id > c.event_id
                          and n.at >= e.at - interval '1 day' and n.tenant_id = r.tenant_id

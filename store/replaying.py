@@ -10,6 +10,9 @@ first one. A dispatcher's batch waits meanwhile: the lock comes late, is held fo
 that freezes in between loses its connection after a second. While it is held no connection can lose its intake, no
 newer event can be dispatched, so the verdicts stand until the commit; a newer event dispatched later gets a later job
 id and arrives after the replayed one.
+
+A dead letter that blocks its subject becomes a job under its old id, and so before those that wait behind it. The
+lane's owner reads the lane again then: its revision and the routing epoch tell it to.
 """
 
 from collections.abc import Sequence
@@ -18,6 +21,7 @@ from dataclasses import dataclass
 from contracts.ids import PoolId
 from store.database import Database, run, transaction
 from store.dispatch import pool_channel
+from store.publication import count_epoch, lock_routing
 from store.replay_selection import VERDICTS, Candidate, verdict_parameters
 from store.replays import Replay
 from store.statement import statement
@@ -63,14 +67,21 @@ _QUEUED = """,
     made as (
         insert into integration.job
             (pool_id, id, connection_id, route_id, event_id, event_at, subject, replay_id)
-        select q.pool_id, nextval('integration.job_id'), $1::int, q.route_id, q.event_id, q.at, q.subject, $13::bigint
+        select q.pool_id, coalesce(q.blocking, nextval('integration.job_id')), $1::int, q.route_id, q.event_id, q.at,
+               q.subject, $13::bigint
         from (
-            select l.pool_id, j.route_id, j.event_id, j.at, case when j.ordered then j.subject end as subject
+            select l.pool_id, j.route_id, j.event_id, j.at, case when j.ordered then j.subject end as subject,
+                   (select b.job_id from letters b where b.job_id = j.letter and b.blocks) as blocking
             from judged j join integration.lane l on l.connection_id = $1::int
             where j.verdict = 'Queued' and (j.letter is null or j.letter in (select job_id from letters))
             order by j.position
         ) q
         returning pool_id
+    ),
+    let_go as (
+        update integration.lane set revision = revision + 1
+        where connection_id = $1::int and exists (select from letters where blocks)
+        returning connection_id
     ),
     counted as (
         select (select count(*) from made) as queued,
@@ -84,7 +95,7 @@ _QUEUED = """,
         superseded = p.superseded + c.superseded, unfinished = p.unfinished + c.unfinished, gone = p.gone + c.gone,
         filter_failed = p.filter_failed + $16::bigint, moved_at = now()
     from counted c where p.id = $13::bigint
-    returning c.queued, (select min(pool_id) from made)
+    returning c.queued, (select min(pool_id) from made), exists (select from let_go)
 """
 
 QUEUE_REPLAY_JOBS = statement(
@@ -161,6 +172,7 @@ async def queue(database: Database, replay: Replay, step: Step) -> int | None:
         if not await run(database, TAKE_REPLAY, (replay.id, replay.revision)):
             return None
         if step.candidates:
+            await lock_routing(database)  # first of all, as publications do
             await run(database, LOCK_DISPATCH)
         parameters = (
             *verdict_parameters(replay.request.selection, step.candidates),
@@ -171,7 +183,9 @@ async def queue(database: Database, replay: Replay, step: Step) -> int | None:
         )
         rows = await run(database, QUEUE_REPLAY_JOBS, parameters)
         queued: int
-        queued, pool = rows[0]
+        queued, pool, let_go = rows[0]
+        if let_go:
+            await count_epoch(database)
         if queued:
             await run(database, WAKE_POOL, (pool_channel(PoolId(pool)),))
     return queued

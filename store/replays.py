@@ -177,7 +177,10 @@ _REPLAY = """
                union all
                (select from integration.job where state = 1 and connection_id = p.connection_id limit 1001)
                union all
-               (select from integration.job where state = 2 and connection_id = p.connection_id limit 1001)
+               (select from integration.job where state = 2 and connection_id = p.connection_id
+                and not exists (
+                    select from integration.dead_letter d where d.connection_id = p.connection_id and d.blocks
+                ) limit 1001)
            ) b),
            (select count(*) from integration.job j where j.connection_id = p.connection_id and j.replay_id = p.id)
     from integration.replay p

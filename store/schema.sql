@@ -1169,6 +1169,8 @@ CREATE POLICY dispatcher_reads ON integration.lane_transition FOR SELECT TO inte
 
 CREATE POLICY dispatcher_reads ON integration.replay FOR SELECT TO integration_dispatcher USING (true);
 
+CREATE POLICY dispatcher_updates ON integration.lane FOR UPDATE TO integration_dispatcher USING (true);
+
 CREATE POLICY emitter ON integration.event FOR INSERT TO integration_emitter WITH CHECK (true);
 
 CREATE POLICY emitter ON integration.event_dedupe FOR INSERT TO integration_emitter WITH CHECK (true);
@@ -1292,6 +1294,8 @@ CREATE POLICY support_reads ON integration.replay FOR SELECT TO integration_supp
 CREATE POLICY support_reads ON integration.replay_edit FOR SELECT TO integration_support USING (true);
 
 CREATE POLICY support_reads ON integration.route FOR SELECT TO integration_support USING (true);
+
+CREATE POLICY support_updates ON integration.lane FOR UPDATE TO integration_support USING (true);
 
 ALTER TABLE integration.tenant_role ENABLE ROW LEVEL SECURITY;
 
@@ -1470,6 +1474,8 @@ GRANT SELECT ON TABLE integration.lane TO integration_support;
 GRANT UPDATE(owner) ON TABLE integration.lane TO integration_worker;
 
 GRANT UPDATE(revision) ON TABLE integration.lane TO integration_worker;
+GRANT UPDATE(revision) ON TABLE integration.lane TO integration_dispatcher;
+GRANT UPDATE(revision) ON TABLE integration.lane TO integration_support;
 
 GRANT UPDATE(state) ON TABLE integration.lane TO integration_worker;
 
@@ -1569,6 +1575,9 @@ GRANT SELECT ON TABLE integration.routing TO integration_dispatcher;
 GRANT SELECT ON TABLE integration.routing TO integration_worker;
 GRANT SELECT,UPDATE ON TABLE integration.routing TO integration_operator;
 GRANT SELECT ON TABLE integration.routing TO integration_support;
+
+GRANT UPDATE(epoch) ON TABLE integration.routing TO integration_dispatcher;
+GRANT UPDATE(epoch) ON TABLE integration.routing TO integration_support;
 
 GRANT SELECT ON TABLE integration.tenant_role TO integration_reader;
 GRANT SELECT ON TABLE integration.tenant_role TO integration_worker;

@@ -120,7 +120,12 @@ def largest_spec() -> Document:
         }
         for number in range(32)
     ]
-    spec["delivery"] = {"timeout": "00001m00001s", "retry": {"initialDelay": "1h", "maxDelay": "00167h00059m00059s"}}
+    longest = "00167h00059m00059s"
+    spec["delivery"] = {
+        "timeout": "00001m00001s",
+        "retry": {"initialDelay": "1h", "maxDelay": longest, "schedule": [longest] * 32, "expireAfter": longest},
+        "quarantine": {"failureRate": {"window": "00023h00059m00059s"}, "ramp": {"duration": "00023h00059m00059s"}},
+    }
     return spec
 
 
@@ -145,6 +150,11 @@ ACCEPTED: dict[str, Document] = {
     "a filter": changed("routes.0.filter", "event.data.employees > 50"),
     "an action": changed("routes.0.action", "UpsertCompany"),
     "unordered": changed("routes.0.ordering", "Unordered"),
+    "collapsing and blocking": changed(
+        "routes", [{"name": "a", "events": ["*"], "collapse": True, "onDeadLetter": "Block"}]
+    ),
+    "a schedule": changed("delivery.retry", {"schedule": ["5s", "5m", "1h"], "expireAfter": "24h"}),
+    "a rate of failures": changed("delivery.quarantine", {"failureRate": {"percent": 20}, "ramp": {"successes": 5}}),
     "a secret twice": changed("webhook.signing.secretsFrom", [TOKEN, TOKEN]),
     "equal delays": changed("delivery.retry", {"initialDelay": "1h", "maxDelay": "60m"}),
     "an early longest delay": changed("delivery.retry.maxDelay", "5s"),
@@ -230,6 +240,19 @@ REFUSALS: dict[str, tuple[Document, str]] = {
     "shrinking delays": (
         changed("delivery.retry", {"initialDelay": "1h", "maxDelay": "5s"}),
         "initialDelay must not be longer than maxDelay",
+    ),
+    "collapsing without order": (
+        changed("routes", [{"name": "a", "events": ["*"], "ordering": "Unordered", "collapse": True}]),
+        "need ordering: PerSubject",
+    ),
+    "blocking without order": (
+        changed("routes", [{"name": "a", "events": ["*"], "ordering": "Unordered", "onDeadLetter": "Block"}]),
+        "need ordering: PerSubject",
+    ),
+    "an empty schedule": (changed("delivery.retry", {"schedule": []}), "spec.delivery.retry.schedule"),
+    "a malformed delay in a schedule": (
+        changed("delivery.retry", {"schedule": ["soon"]}),
+        "such as 15s, 1h30m or 250ms",
     ),
     "a longest delay below the first": (changed("delivery.retry.maxDelay", "4s"), "initialDelay must not be longer"),
     "min above max": (changed("workers.replicas", {"min": 2, "max": 1}), "min must not be larger than max"),

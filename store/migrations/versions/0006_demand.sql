@@ -93,3 +93,10 @@ create index lane_slowed on integration.lane (connection_id) where effective_rps
 create index lane_narrowed on integration.lane (connection_id) where effective_concurrency is not null;
 create policy operator_reads on integration.dead_letter for select to integration_operator using (true);
 grant select (connection_id) on integration.dead_letter to integration_operator;
+
+-- Dead letters that block ---------------------------------------------------------------------------------------------
+-- Whoever resends or discards one has the lane's owner read the lane again.
+create policy dispatcher_updates on integration.lane for update to integration_dispatcher using (true);
+create policy support_updates on integration.lane for update to integration_support using (true);
+grant update (revision) on integration.lane to integration_dispatcher, integration_support;
+grant update (epoch) on integration.routing to integration_dispatcher, integration_support;

@@ -7,7 +7,10 @@ import pytest
 
 from connectors.webhook.simulator_faults import Hang, Status
 from store.connections import read_connection
+from store.dead_letters import discard
 from store.publication import release
+from store.replay_selection import Selection, Source
+from store.replays import Request, read_moment, read_targets, start
 from store.transitions import read_transitions
 
 if TYPE_CHECKING:
@@ -278,3 +281,140 @@ async def test_partners_that_hang_never_keep_a_healthy_one_from_its_senders(hous
     hanging = [house.simulator.stats(f"/hang-{number}").received for number in range(6)]
     assert sum(hanging) < 32
     assert min(hanging) >= 1
+
+
+# Order ------------------------------------------------------------------------------------------------------------
+
+REFUSED = Status(status=413, body="too large")
+
+
+async def blocked(house: "House") -> tuple[str, list[str], int]:
+    """Have the first of a subject's events refused for good; return it, those that wait behind it, and its job."""
+    await house.publish(routes=[{"name": "all", "events": ["*"], "onDeadLetter": "Block"}])
+    house.simulator.change("/hook", script=[REFUSED])
+    house.start_dispatcher()
+    first, *later = [house.layer.emit("company-1", number=number) for number in range(4)]
+    await house.until(lambda: house.jobs() == 4)
+    house.start_worker()
+    await house.until(lambda: dead(house) == 1)
+    others = [house.layer.emit("company-2", number=number) for number in range(2)]
+    await house.until_accepted(2)
+    await house.until(lambda: house.jobs() == 3)
+    assert house.simulator.records("/hook").order == {"company-2": others}
+    return first, later, house.layer.value("select job_id from integration.dead_letter where blocks")
+
+
+async def resend(house: "House", job: int) -> None:
+    """Ask for a dead letter to be sent again, as a person does."""
+    query = "select event_id, route_id from integration.dead_letter where job_id = %s"
+    ((event, route),) = house.layer.rows(query, (job,))
+    async with await house.layer.connect("support") as support:
+        moment = await read_moment(support)
+        (target,) = await read_targets(support)
+        named = {"events": (event,), "routes": (route,), "letters": (job,)}
+        selection = Selection(Source.JOBS, target.tenant, target.id, moment, moment.at, **named)
+        await start(support, [Request(selection, "ada@example.com", "it is mended")])
+
+
+async def test_a_dead_letter_that_blocks_holds_its_subject_up_until_it_is_sent_again(house: "House") -> None:
+    first, later, job = await blocked(house)
+    await resend(house, job)
+    await house.until(lambda: dead(house) == 0)
+    await house.until_settled()
+
+    assert house.simulator.records("/hook").order["company-1"] == [first, *later]
+    assert dead(house) == 0
+
+
+async def test_a_replay_has_no_deadline(house: "House") -> None:
+    await house.publish(retry={"expireAfter": "1s"})
+    house.simulator.change("/hook", script=[REFUSED])
+    event = house.layer.emit("company-1")
+    house.layer.rows("update integration.event set at = at - interval '1 hour'")
+    house.start_dispatcher()
+    house.start_worker()
+    await house.until(lambda: dead(house) == 1)
+    house.simulator.change("/hook", script=[])
+    await resend(house, house.layer.value("select job_id from integration.dead_letter"))
+    await house.until_accepted(1)
+
+    assert house.simulator.records("/hook").order == {"company-1": [event]}
+
+
+async def test_a_dead_letter_that_blocks_lets_its_subject_go_when_it_is_discarded(house: "House") -> None:
+    _, later, job = await blocked(house)
+    async with await house.layer.connect("support") as support:
+        assert await discard(support, [job], by="ada@example.com", why="it is nonsense") == [job]
+    await house.until_settled()
+
+    assert house.simulator.records("/hook").order["company-1"] == later
+    assert dead(house) == 0
+
+
+async def test_a_blocked_subject_stays_blocked_under_another_worker_and_for_probes(house: "House") -> None:
+    first, later, job = await blocked(house)
+    await house.kill("worker")
+    house.layer.rows(
+        "update integration.lane set state = 'Quarantined', quarantined_at = now(), quarantine_reason = 'Gone',"
+        " probe_at = now()"
+    )
+    house.start_worker("another")
+    probed = house.layer.emit("company-3")
+    await house.until_accepted(3)
+    await house.until(lambda: house.lane()[0] == "Open")
+    order = dict(house.simulator.records("/hook").order)
+    await resend(house, job)
+    await house.until(lambda: dead(house) == 0)
+    await house.until_settled()
+
+    assert "company-1" not in order
+    assert order["company-3"] == [probed]
+    assert house.simulator.records("/hook").order["company-1"] == [first, *later]
+
+
+COLLAPSING = [{"name": "all", "events": ["*"], "collapse": True}]
+
+
+async def test_newer_events_supersede_what_waits_for_the_throttle(house: "House") -> None:
+    await house.publish(routes=COLLAPSING)
+    house.start_dispatcher()
+    emitted = [house.layer.emit(f"company-{number % 2}", number=number) for number in range(100)]
+    await house.until(lambda: house.jobs() == 100)
+    house.start_worker()
+    await house.until_settled()
+
+    orders = house.simulator.records("/hook").order
+    recorded = "select count(*) from integration.attempt where outcome = %s"
+    superseded = house.layer.value(recorded, ("Superseded",))
+    assert [orders["company-0"][-1], orders["company-1"][-1]] == emitted[-2:]
+    assert superseded + house.simulator.stats("/hook").accepted == 100
+    assert house.simulator.stats("/hook").accepted < 30
+    house.assert_in_order()
+
+
+async def test_newer_events_supersede_one_that_waits_for_its_next_attempt(house: "House") -> None:
+    await house.publish(routes=COLLAPSING, retry={"schedule": ["2s"]}, throttle={**QUICK, "concurrency": 1})
+    house.simulator.change("/hook", script=[Status(status=500)])
+    house.start()
+    first = house.layer.emit("company-1", number=0)
+    await house.until(lambda: house.layer.value("select count(*) from integration.job where state = 1") == 1)
+    *middle, last = [house.layer.emit("company-1", number=number) for number in range(1, 60)]
+    await house.until_settled()
+
+    told = house.layer.column("select detail from integration.attempt where outcome = 'Superseded' order by job_id")
+    assert house.simulator.records("/hook").order == {"company-1": [last]}
+    assert told == [f"by {last}"] * (1 + len(middle))
+    assert first not in house.simulator.records("/hook").order["company-1"]
+
+
+async def test_an_event_of_another_type_supersedes_nothing(house: "House") -> None:
+    await house.publish(routes=COLLAPSING)
+    house.start_dispatcher()
+    emit = "select integration.emit_event('acme', %s, 'company-1', '{}')"
+    types = ["ext.test.changed", "ext.test.seen", "ext.test.changed", "ext.test.named"]
+    emitted = [house.layer.value(emit, (type_,)) for type_ in types]
+    await house.until(lambda: house.jobs() == 4)
+    house.start_worker()
+    await house.until_settled()
+
+    assert house.simulator.records("/hook").order == {"company-1": emitted[1:]}

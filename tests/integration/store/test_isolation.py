@@ -321,6 +321,14 @@ def _granted(layer: "Layer", role: str, privilege: str) -> list[str]:
     )
 
 
+def _changeable_columns(layer: "Layer", role: str, table: str) -> list[str]:
+    return layer.column(
+        "select attname from pg_attribute where attrelid = ('integration.' || %s)::regclass and attnum > 0"
+        " and has_column_privilege(%s, attrelid, attnum, 'update') order by 1",
+        (table, role),
+    )
+
+
 def test_a_reader_changes_nothing(layer: "Layer") -> None:
     assert [_granted(layer, "reader", privilege) for privilege in ("insert", "update")] == [[], []]
     assert (
@@ -332,9 +340,19 @@ def test_a_reader_changes_nothing(layer: "Layer") -> None:
     )
 
 
-def test_the_dispatcher_changes_no_event_connection_or_lane(layer: "Layer") -> None:
+def test_the_dispatcher_changes_no_event_or_connection_and_of_a_lane_only_that_it_is_to_be_read_again(
+    layer: "Layer",
+) -> None:
     assert _granted(layer, "dispatcher", "insert") == ["dead_letter", "dead_letter_end", "job"]
-    assert _granted(layer, "dispatcher", "update") == ["dispatch_cursor", "dispatcher_sleep", "replay", "worker"]
+    assert _granted(layer, "dispatcher", "update") == [
+        "dispatch_cursor",
+        "dispatcher_sleep",
+        "lane",
+        "replay",
+        "routing",
+        "worker",
+    ]
+    assert _changeable_columns(layer, "dispatcher", "lane") == ["revision"]
 
 
 def test_support_asks_for_replays_and_makes_no_job(layer: "Layer") -> None:
@@ -342,9 +360,10 @@ def test_support_asks_for_replays_and_makes_no_job(layer: "Layer") -> None:
 
     assert granted == {
         "insert": ["dead_letter_end", "replay", "replay_edit"],
-        "update": ["replay"],
+        "update": ["lane", "replay", "routing"],
         "delete": ["dead_letter"],
     }
+    assert _changeable_columns(layer, "support", "lane") == ["revision"]
 
 
 def test_of_a_replay_a_pool_s_role_sees_neither_who_asked_nor_why(two_pools: "Layer") -> None:

@@ -167,7 +167,7 @@ def parameters_of(volume: Volume) -> dict[Statement, tuple[str, Sequence[object]
         ),
         jobs.DEFER_JOBS: ("pool_a", (volume.pool, *deferral, [5.0] * 100), 200),
         jobs.HOLD_JOBS: ("pool_a", (volume.pool, jobs_100), 200),
-        jobs.BURY_JOBS: ("pool_a", (volume.pool, *deferral, ["Invalid"] * 100, [""] * 100), 200),
+        jobs.BURY_JOBS: ("pool_a", (volume.pool, *deferral, ["Invalid"] * 100, [""] * 100, [True] * 100), 200),
         jobs.HASTEN_JOBS: ("pool_a", (volume.connections[:1],), 150),
         deadlines.EXPIRE_JOBS: (
             "pool_a",

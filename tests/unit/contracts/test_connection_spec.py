@@ -239,6 +239,15 @@ def test_draining_is_bounded(timeout: str) -> None:
     assert problem.endswith("a duration from 1s to 24h is allowed here")
 
 
+@pytest.mark.parametrize("rule", [{"collapse": True}, {"onDeadLetter": "Block"}])
+def test_rules_of_order_need_an_order(rule: dict[str, object]) -> None:
+    route = {"name": "all", "events": ["*"], "ordering": "Unordered", **rule}
+
+    assert problems(webhook() | {"routes": [route]}) == [
+        "spec.routes[0]: collapse and onDeadLetter: Block need ordering: PerSubject; this route is Unordered"
+    ]
+
+
 def test_route_names_are_unique() -> None:
     document = webhook() | {"routes": [{"name": "a", "events": ["*"]}] * 2}
 

@@ -70,6 +70,15 @@ def test_probes_go_on_as_rarely_as_they_had_become(make_lane: MakeLane) -> None:
     assert lane.health.probe_at == 1200.0
 
 
+def test_a_second_reason_to_stop_changes_nothing_of_that(recovering: Lane) -> None:
+    recovering.health.probes = 4
+    recovering.failed(0.0, "HTTP 500")
+
+    recovering.quarantine(0.0, "Misconfigured", probing=True)
+
+    assert recovering.health.probes == 5
+
+
 def test_a_finished_ramp_forgets_how_rarely_probes_came(recovering: Lane) -> None:
     recovering.health.probes = 4
     for _ in range(9):

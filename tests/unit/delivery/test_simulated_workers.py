@@ -43,6 +43,7 @@ from contracts.outcomes import (
 )
 from delivery.settings import WorkerSettings
 from delivery.worker import Worker
+from store.collapsing import Waiting
 from store.errors import DatabaseUnreachableError, LeaseLostError
 from store.jobs import AttemptRow, EventRow, Job, Settled, Settlement, Success
 from store.lanes import LaneRow, Share
@@ -134,6 +135,7 @@ class LaneState:
     ramp_percent: int | None = None
     effective_rps: float | None = None
     effective_concurrency: int | None = None
+    blocks: bool = False
 
 
 class Link:
@@ -160,6 +162,8 @@ class Tables:
         self.lanes: dict[ConnectionId, LaneState] = {}
         self.sessions: dict[SessionId, tuple[str, float]] = {}
         self.dead: dict[EventId, str] = {}
+        self.blocking: dict[JobId, JobRow] = {}
+        self.superseded: set[EventId] = set()
         self.attempts: list[AttemptRow] = []
         self.transitions: list[tuple[ConnectionId, Transition]] = []
         self.listeners: list[Callable[[str], None]] = []
@@ -218,6 +222,13 @@ class Tables:
             self.epoch += 1
             self.notify("integration_routing")
 
+    def resend(self, job: JobId) -> None:
+        row = self.blocking.pop(job)
+        self.jobs[job] = JobRow(row.id, row.connection, row.event, row.subject)
+        self.lanes[row.connection].revision += 1
+        self.epoch += 1
+        self.notify("integration_routing")
+
     def end_session(self, session: SessionId) -> None:
         self.sessions.pop(session, None)
         for lane in self.lanes.values():
@@ -269,11 +280,19 @@ class Tables:
 
         return await self.step(link, work)
 
+    def _blocked(self, connection: ConnectionId) -> set[int | None]:
+        return {job.subject for job in self.blocking.values() if job.connection == connection}
+
     async def probe_jobs(self, link: Link, connections: Sequence[ConnectionId]) -> list[Job]:
         def work() -> list[Job]:
             oldest = [
                 min(
-                    (job for job in self.jobs.values() if job.connection == connection),
+                    (
+                        job
+                        for job in self.jobs.values()
+                        if job.connection == connection
+                        and (job.subject is None or job.subject not in self._blocked(connection))
+                    ),
                     key=lambda job: job.id,
                     default=None,
                 )
@@ -347,8 +366,16 @@ class Tables:
             job = self.jobs.get(letter.job)
             if job is not None and job.attempts == letter.attempts_before:
                 del self.jobs[letter.job]
-                self.dead[job.event] = letter.reason
+                if letter.blocks:
+                    self.blocking[job.id] = job
+                else:
+                    self.dead[job.event] = letter.reason
                 moved.add(job.id)
+        for superseding in what.superseded:
+            job = self.jobs.get(superseding.job)
+            if job is not None and job.attempts == superseding.attempts_before:
+                del self.jobs[job.id]
+                self.superseded.add(job.event)
         for held in what.held:
             if held in self.jobs and self.jobs[held].state == 0:
                 self.jobs[held].state = 2
@@ -373,6 +400,27 @@ class Tables:
             frozenset(change.connection for change in what.lanes if change.connection not in changed),
         )
 
+    # store.collapsing
+
+    async def supersede_waiting(
+        self, link: Link, session: SessionId, subjects: Sequence[Waiting]
+    ) -> list[tuple[ConnectionId, JobId]]:
+        def work() -> list[tuple[ConnectionId, JobId]]:
+            gone = []
+            for connection, subject, due in subjects:
+                if self.lanes[connection].owner != session:
+                    continue
+                waiting = [job for job in self._select(connection, 2) if job.subject == subject]
+                if due is not None and due in self.jobs and self.jobs[due].state == 1:
+                    waiting.append(self.jobs[due])
+                for job in sorted(waiting, key=lambda job: job.id)[:-1]:
+                    del self.jobs[job.id]
+                    self.superseded.add(job.event)
+                    gone.append((connection, job.id))
+            return gone
+
+        return await self.step(link, work)
+
     # store.deadlines
 
     async def expire_jobs(
@@ -387,7 +435,10 @@ class Tables:
                     continue
                 if time.monotonic() - job.emitted > deadlines[job.connection][0].total_seconds():
                     del self.jobs[job.id]
-                    self.dead[job.event] = "Expired"
+                    if lane.blocks and job.subject is not None:
+                        self.blocking[job.id] = job
+                    else:
+                        self.dead[job.event] = "Expired"
                     expired[job.connection] += 1
             return expired
 
@@ -497,7 +548,11 @@ class Tables:
             paused_for_seconds=None if lane.paused_until is None else lane.paused_until - now,
             tokens=lane.tokens,
             tokens_age_seconds=None if lane.tokens is None else now - lane.tokens_at,
-            deferred_subjects=frozenset(job.subject for job in deferred if job.subject is not None),
+            deferred_subjects=frozenset(
+                subject
+                for subject in {job.subject for job in deferred} | self._blocked(lane.connection)
+                if subject is not None
+            ),
             held_subjects=frozenset(job.subject for job in self._select(lane.connection, 2) if job.subject is not None),
             last_held=max((job.id for job in self._select(lane.connection, 2)), default=None),
             next_due_in_seconds=min((job.run_at - now for job in deferred), default=None),
@@ -571,7 +626,8 @@ class Partners:
         if self.last_accepted[key] > event:
             self.wrongs.append(f"event {event} of {key} came after {self.last_accepted[key]}")
         earlier = [e for e, k in self.subjects.items() if k == key and e < event]
-        open_ones = [e for e in earlier if not self.accepted[e] and e not in self.tables.dead]
+        ended = self.tables.dead.keys() | self.tables.superseded
+        open_ones = [e for e in earlier if not self.accepted[e] and e not in ended]
         if open_ones:
             self.wrongs.append(f"event {event} of {key} came before {open_ones}")
 
@@ -649,6 +705,8 @@ class Weather:
     events: int = 150
     max_attempts: int = 6
     expire_after: str | None = None
+    blocks: bool = False
+    collapses: bool = False
 
 
 @dataclass
@@ -671,7 +729,7 @@ class World:
         tables, setattr_ = self.tables, self.patch.setattr
         for module, names in {
             "delivery.intake": "last_job tail_jobs lane_jobs due_jobs probe_jobs next_due held_jobs load_events settle "
-            "read_lanes expire_jobs",
+            "read_lanes expire_jobs supersede_waiting",
             "delivery.settling": "finish settle",
             "delivery.sending": "load_data",
             "delivery.worker": "find_pool open_session",
@@ -700,13 +758,22 @@ class World:
         # Sets of lanes have the same order in every run of a seed.
         setattr_("delivery.lane.Lane.__hash__", lambda lane: int(lane.id), raising=False)
         for number in range(1, 4):
-            self.tables.lanes[ConnectionId(number)] = LaneState(ConnectionId(number), self._spec())
+            self.tables.lanes[ConnectionId(number)] = LaneState(
+                ConnectionId(number), self._spec(), blocks=self.weather.blocks
+            )
 
     def _spec(self) -> dict[str, Any]:
         document = {
             "tenant": "acme",
             "provider": "Webhook",
-            "routes": [{"name": "all", "events": ["*"]}],
+            "routes": [
+                {
+                    "name": "all",
+                    "events": ["*"],
+                    "onDeadLetter": "Block" if self.weather.blocks else "Pass",
+                    "collapse": self.weather.collapses,
+                }
+            ],
             "webhook": {"url": "https://example.com/", "signing": {"secretsFrom": [{"name": "hook", "key": "k"}]}},
             "delivery": {
                 "throttle": {"requestsPerSecond": RATE, "burst": BURST, "concurrency": CONCURRENCY},
@@ -773,6 +840,8 @@ class World:
     async def heal(self) -> None:
         """Let everything be well again, then wait until nothing is left, or for so long that it is stuck."""
         self.tables.failure_rate = self.partners.failure_rate = 0.0
+        for lane in self.tables.lanes.values():
+            lane.spec["delivery"]["retry"].pop("expireAfter", None)  # or what is sent again would expire again
         self.tables.cut_off.clear()
         for connection in self.tables.lanes:
             self.tables.publish(connection, suspended=False)
@@ -780,8 +849,10 @@ class World:
             for _ in range(10):
                 await asyncio.sleep(1)
                 self._raise_what_ended()
-            if not self.tables.jobs:
+            if not (self.tables.jobs or self.tables.blocking):
                 break
+            for job in list(self.tables.blocking):
+                self.tables.resend(job)
             for connection in self.tables.lanes:
                 self.tables.release(connection)
         for name in list(self.tasks):
@@ -822,6 +893,23 @@ WEATHERS = {
     "jobs have a deadline": Weather(partner_failures=0.5, expire_after="3s", slowness=0.02),
     "jobs have a deadline and specs change": Weather(partner_failures=0.5, expire_after="3s", publications=True),
     "jobs have a deadline and workers come and go": Weather(partner_failures=0.5, expire_after="2s", rebalancing=True),
+    "dead letters block": Weather(partner_failures=0.4, max_attempts=2, blocks=True),
+    "dead letters block and the house moves": Weather(
+        partner_failures=0.4, max_attempts=2, blocks=True, publications=True, rebalancing=True, slowness=0.02
+    ),
+    "newer events supersede older ones": Weather(partner_failures=0.3, collapses=True, events=300),
+    "newer events supersede older ones while the database breaks": Weather(
+        partner_failures=0.3, collapses=True, database_failures=0.02, rebalancing=True
+    ),
+    "every rule at once": Weather(
+        partner_failures=0.4,
+        max_attempts=3,
+        collapses=True,
+        blocks=True,
+        expire_after="5s",
+        rebalancing=True,
+        kills=True,
+    ),
     "the database breaks": Weather(database_failures=0.02),
     "the database is slow and partners fail": Weather(partner_failures=0.4, slowness=0.05),
     "specs change": Weather(publications=True, slowness=0.02),
@@ -859,5 +947,8 @@ def test_nothing_is_lost_stuck_repeated_or_overtaken(weather: Weather, seed: int
     for lane in tables.lanes.values():
         chain = [transition for connection, transition in tables.transitions if connection == lane.connection]
         assert [after.before for after in chain] == ["Open", *(before.after for before in chain)][: len(chain)]
-    missing = [event for event in partners.subjects if not partners.accepted[event] and event not in tables.dead]
+    ended = tables.dead.keys() | tables.superseded
+    missing = [event for event in partners.subjects if not partners.accepted[event] and event not in ended]
     assert missing == []
+    newest = {key: event for event, key in partners.subjects.items()}
+    assert [event for key, event in newest.items() if event in tables.superseded and key[1] is not None] == []
