@@ -6,7 +6,7 @@ import typer
 
 from delivery.settings import DispatcherSettings, WorkerSettings
 from integration_operator.settings import OperatorSettings
-from integrations import connections, events, jobs
+from integrations import connections, dead_letters, events, jobs, replays
 from integrations.errors import EXIT_CODES_HELP, explain
 from integrations.machine import LOCAL_HELP, local
 from integrations.programs import dispatcher, migrate, operator, settings_help, worker
@@ -24,6 +24,8 @@ app.command(epilog=LOCAL_HELP, rich_help_panel="On one machine")(local)
 app.command(epilog=EXIT_CODES_HELP, rich_help_panel="Look and act")(events.emit)
 app.add_typer(events.app, name="events", rich_help_panel="Look and act")
 app.add_typer(jobs.app, name="jobs", rich_help_panel="Look and act")
+app.add_typer(dead_letters.app, name="dead-letters", rich_help_panel="Look and act")
+app.add_typer(replays.app, name="replays", rich_help_panel="Look and act")
 app.add_typer(connections.app, name="connections", rich_help_panel="Look and act")
 app.command(epilog=EXIT_CODES_HELP, rich_help_panel="Programs")(migrate)
 app.command(epilog=settings_help(DispatcherSettings), rich_help_panel="Programs")(dispatcher)

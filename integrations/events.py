@@ -37,7 +37,7 @@ def emit(
 
     Exit code 1 says that the event was refused and nothing was stored.
     """
-    event = NewEvent(tenant, event_type, subject, _read_data(data), dedupe_key)
+    event = NewEvent(tenant, event_type, subject, read_data(data), dedupe_key)
 
     async def question(opened: Database) -> PublicEventId:
         return await emit_event(opened, event)
@@ -102,7 +102,8 @@ def _document(life: EventLife) -> dict[str, object]:
     }
 
 
-def _read_data(given: str) -> dict[str, object]:
+def read_data(given: str) -> dict[str, object]:
+    """Read the JSON object that --data gives, itself or as @FILE or -; raise UsageError."""
     try:
         document = orjson.loads(_text_of(given))
     except orjson.JSONDecodeError as error:

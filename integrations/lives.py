@@ -87,6 +87,7 @@ def attempt_document(event: EventId, attempt: Attempt) -> dict[str, object]:
         "duration_ms": round(attempt.duration_ms, 1),
         "worker_session": attempt.worker,
         "detail": attempt.detail,
+        "replay": attempt.replay,
     }
 
 
@@ -102,8 +103,10 @@ def job_document(job: JobRow) -> dict[str, object]:
         "attempts": job.attempts,
         "next_attempt_at": job.next_attempt_at,
         "why": why(job),
+        "replay": job.replay,
     }
 
 
 def _where(of: Attempt | JobRow) -> str:
-    return f"{of.namespace}/{of.connection}, route {of.route}"
+    replay = "" if of.replay is None else f", replay {of.replay}"
+    return f"{of.namespace}/{of.connection}, route {of.route}{replay}"

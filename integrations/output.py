@@ -18,15 +18,19 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for program
 _WIDTH_WITHOUT_TERMINAL = 200
 
 STATE_STYLES = {
+    "Cancelled": "dim",
+    "Completed": "green",
     "Dead": "bold red",
     "Deferred": "yellow",
+    "Failed": "bold red",
     "Delivered": "green",
     "Held": "yellow",
     "Open": "green",
     "Quarantined": "bold red",
+    "Running": "yellow",
     "Suspended": "dim",
 }
-"""How the states of jobs and connections are coloured."""
+"""How the states of jobs, replays and connections are coloured."""
 
 
 def print_json(document: object) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import NamedTuple
 
-from contracts.ids import EventId, JobId
+from contracts.ids import EventId, JobId, ReplayId
 from store.database import Database, run
 from store.statement import statement
 
@@ -17,7 +17,7 @@ _JOB_COLUMNS = """
            coalesce(l.quarantine_reason, (
                select coalesce(a.outcome || nullif(': ' || a.detail, ': '), a.outcome) from integration.attempt a
                where a.event_id = j.event_id and a.job_id = j.id order by a.at desc limit 1
-           ), '')
+           ), ''), j.replay_id
     from integration.job j
     join integration.connection c on c.id = j.connection_id
     join integration.lane l on l.connection_id = j.connection_id
@@ -26,7 +26,7 @@ _JOB_COLUMNS = """
 
 _DEAD_COLUMNS = """
     select d.job_id, d.event_id, d.event_at, d.tenant_id, c.namespace, c.name, r.name, 'Dead', d.attempts,
-           null::timestamptz, d.reason || coalesce(nullif(': ' || d.detail, ': '), '')
+           null::timestamptz, d.reason || coalesce(nullif(': ' || d.detail, ': '), ''), d.replay_id
     from integration.dead_letter d
     join integration.connection c on c.id = d.connection_id
     join integration.route r on r.id = d.route_id
@@ -69,7 +69,7 @@ ATTEMPTS_OF_EVENT = statement(
     "Every attempt of an event's jobs, in order. $1 event.",
     """
     select a.at, a.job_id, a.tenant_id, coalesce(c.namespace, '?'), coalesce(c.name, '?'), coalesce(r.name, '?'),
-           a.number, a.outcome, a.status_code, a.duration_ms, a.worker, coalesce(a.detail, '')
+           a.number, a.outcome, a.status_code, a.duration_ms, a.worker, coalesce(a.detail, ''), a.replay_id
     from integration.attempt a
     left join integration.connection c on c.id = a.connection_id
     left join integration.route r on r.id = a.route_id
@@ -104,6 +104,7 @@ class JobRow(NamedTuple):
     attempts: int
     next_attempt_at: datetime | None
     reason: str
+    replay: ReplayId | None
 
 
 class Attempt(NamedTuple):
@@ -121,6 +122,7 @@ class Attempt(NamedTuple):
     duration_ms: float
     worker: int
     detail: str
+    replay: ReplayId | None
 
 
 class EventLife(NamedTuple):

@@ -14,6 +14,7 @@ import pytest
 
 # Importing them defines their statements.
 from store import (
+    dead_letters,
     dispatch,
     history,
     jobs,
@@ -22,6 +23,8 @@ from store import (
     pools,
     publication,
     removal,
+    replay_edits,
+    replay_requests,
     replay_selection,
     replaying,
     replays,
@@ -321,7 +324,7 @@ def test_every_statement_carries_its_name_to_the_server() -> None:
 @pytest.mark.parametrize("what", all_statements(), ids=lambda what: what.name)
 def test_every_statement_can_be_prepared(volume: Volume, volume_layer: "Layer", what: Statement) -> None:
     assert {dispatch, history, jobs, lanes, leadership, pools, publication, removal, upkeep}
-    assert {replay_selection, replaying, replays}
+    assert {dead_letters, replay_edits, replay_requests, replay_selection, replaying, replays}
     with psycopg.connect(volume_layer.admin_dsn) as connection:
         psycopg.RawCursor(connection).execute(b"prepare tried as " + what.sql)
         connection.rollback()
