@@ -5,7 +5,8 @@ Should two believe that they are, the replay's row lets one of them write (see `
 
 A replay never has more than `UNFINISHED_AT_MOST` jobs unfinished, those that wait for a retry included, so a live event
 finds few of them before it, however large the replay. It waits while its connection is quarantined, suspended or has a
-backlog, and goes on by itself. It fails when its connection is retired or has ended.
+backlog, and goes on by itself. It fails when its connection is retired or has ended, or by a defect, which costs that
+replay alone.
 """
 
 import asyncio
@@ -15,6 +16,7 @@ import time
 from delivery.replay_steps import next_step
 from programs.reconnect import Reconnecting
 from store.database import Database
+from store.errors import StoreError
 from store.replay_selection import read_connection_routes
 from store.replaying import complete, elect, fail, forget, queue
 from store.replays import Replay, running_replays
@@ -68,9 +70,20 @@ async def pass_once(database: Database) -> bool:
         if replay.progress.read_to_end:
             if replay.in_queue == 0 and await complete(database, replay):
                 log.info("a replay is completed", extra=_names(replay))
-        elif connection not in moved and await _carry_on(database, replay):
+        elif connection not in moved and await _carry_on_or_fail(database, replay):
             moved.add(connection)
     return bool(replays)
+
+
+async def _carry_on_or_fail(database: Database, replay: Replay) -> bool:
+    try:
+        return await _carry_on(database, replay)
+    except StoreError:
+        raise
+    except Exception as error:  # one replay's defect must stop neither the others nor the dispatcher
+        log.exception("a replay failed", extra=_names(replay))
+        await fail(database, replay, f"it failed with {type(error).__name__}; see the dispatcher's log")
+        return False
 
 
 async def _carry_on(database: Database, replay: Replay) -> bool:

@@ -121,8 +121,18 @@ def resend(
 
     A replay for each connection does it; each dead letter goes when its job is made.
     """
-    source = Source.JOBS if jobs else Source.DEAD_LETTERS
-    asked = Asked(source, tenant, connection, (), jobs or (), event_type or (), since, until, cause, include_superseded)
+    asked = Asked(
+        Source.DEAD_LETTERS,
+        tenant,
+        connection,
+        (),
+        jobs or (),
+        event_type or (),
+        since,
+        until,
+        cause,
+        include_superseded,
+    )
     if dry_run:
         tell(
             ask(database_url(Group.READER, database, local), lambda opened: plan(opened, asked)), None, as_json=as_json
@@ -157,7 +167,7 @@ def edit_and_resend(
     who, why = required(requested_by, reason)
     new = read_new_data(data)
     event_id, job_id = parse_job_id(job)
-    asked = Asked(Source.JOBS, jobs=(job,), include_superseded=include_superseded)
+    asked = Asked(Source.DEAD_LETTERS, jobs=(job,), include_superseded=include_superseded)
 
     async def question(opened: Database) -> ReplayId:
         if not await list_letters(opened, LetterFilter(jobs=[job_id]), limit=1):

@@ -1,5 +1,8 @@
 """Replays carried out by real dispatchers and workers, against a receiver that verifies signatures."""
 
+import asyncio
+import os
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -104,6 +107,34 @@ async def test_a_replay_survives_every_kill_of_every_program_and_repeats_no_job(
         "select count(*), count(distinct event_id), count(distinct job_id) from integration.attempt"
         " where replay_id is not null and outcome = 'Delivered'"
     ) == [(60, 60, 60)]
+
+
+async def test_a_replay_survives_dispatchers_that_are_killed_as_processes(house: "House") -> None:
+    await delivered(house, 120)
+    await house.stop("dispatcher")
+    await house.publish(throttle={"concurrency": 1, "requestsPerSecond": 50.0, "burst": 1})
+    started = await replay(house, await select(house))
+    command = [sys.executable, "-m", "integrations", "dispatcher"]
+    environment = {**os.environ, "INTEGRATIONS_DATABASE_URL": house.layer.dsn("dispatcher")}
+    queued = [0]
+    while queued[-1] < 100:
+        process = await asyncio.create_subprocess_exec(*command, env=environment, stderr=asyncio.subprocess.DEVNULL)
+        try:
+            await house.until(
+                lambda: house.layer.value("select queued from integration.replay") > queued[-1] + UNFINISHED_AT_MOST
+            )
+        finally:
+            process.kill()
+            await process.wait()
+        queued.append(house.layer.value("select queued from integration.replay"))
+    house.start_dispatcher()
+    await house.until(lambda: state(house, started) == "Completed")
+
+    assert len(queued) > 2
+    assert house.layer.rows(
+        "select count(*), count(distinct event_id), count(distinct job_id) from integration.attempt"
+        " where replay_id is not null and outcome = 'Delivered'"
+    ) == [(120, 120, 120)]
 
 
 async def test_a_live_event_waits_behind_no_more_than_a_few_replayed_ones(house: "House") -> None:

@@ -8,6 +8,7 @@ import pytest
 from psycopg import OperationalError
 
 from contracts.ids import EventId
+from contracts.patterns import compile_patterns
 from delivery.replay_steps import next_step
 from delivery.replaying import pass_once
 from delivery.surveying import survey
@@ -83,6 +84,15 @@ async def test_type_time_and_ids_select_together(layer: "Layer", past: "Past") -
         found = await survey(reader, selection)
 
     assert [candidate.event for candidate in found.sample] == second[1:]
+
+
+def test_patterns_select_the_same_types_in_sql_as_elsewhere(layer: "Layer") -> None:
+    patterns = ["*", "company.*", "company.updated", "company.up.*"]
+    types = ["company.updated", "company.up.dated", "company.up", "companyx.updated", "signal.published"]
+    query = "select integration.selects(array[%s], %s)"
+    in_sql = {(pattern, name): layer.value(query, (pattern, name)) for pattern in patterns for name in types}
+
+    assert in_sql == {(pattern, name): compile_patterns([pattern])(name) for pattern in patterns for name in types}
 
 
 async def test_another_tenant_s_events_are_never_selected(layer: "Layer", past: "Past") -> None:
@@ -279,6 +289,20 @@ async def test_it_fails_when_its_connection_is_gone(layer: "Layer", past: "Past"
 
     assert (replay.state, replay.detail) == (ReplayState.FAILED, "the connection takes no events any more")
     assert past.queued() == []
+
+
+async def test_a_replay_that_cannot_be_written_fails_alone(layer: "Layer", past: "Past") -> None:
+    await layer.publish()
+    await layer.publish(name="other")
+    await past.happened(1)
+    replays = [await past.start(await past.select(connection=name)) for name in ("hook", "other")]
+    poisoned = replays[0].request.selection.connection
+    layer.rows(f"alter table integration.job add check (connection_id <> {poisoned} or replay_id is null)")
+    await pass_once(await layer.connect("dispatcher"))
+    states = [(await past.read(replay.id)).state for replay in replays]
+
+    assert states == [ReplayState.FAILED, ReplayState.RUNNING]
+    assert len(past.queued()) == 1
 
 
 # Whatever dies --------------------------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ the plan made for these parameters and with the generic one that a prepared stat
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -180,6 +181,29 @@ def parameters_of(volume: Volume) -> dict[Statement, tuple[str, Sequence[object]
             ),
             3 * 10 * len(volume.quarantined),
         ),
+        # The lane's unfinished jobs, and for each candidate its event and newer ones of its subject.
+        replaying.QUEUE_REPLAY_JOBS: (
+            "dispatcher",
+            (
+                volume.connections[0],
+                event_ids[:20],
+                [volume.connections[0]] * 20,
+                [None] * 20,
+                False,
+                None,
+                datetime(2100, 1, 1, tzinfo=UTC),
+                ["*"],
+                None,
+                "1:1:",
+                None,
+                0,
+                1,
+                0,
+                False,
+                0,
+            ),
+            JOBS_A_LANE + 100,
+        ),
         # Each connection with jobs is found, its first job read, and up to the limit counted.
         pools.READ_DEMAND: ("operator", (10, 5.0), LANES * 40),
         standing.READ_STANDINGS: ("operator", (), LANES * 10),
@@ -249,6 +273,7 @@ GUARDED = [
     standing.READ_STANDINGS,
     dispatch.READ_NEW_EVENTS,
     dispatch.WRITE_JOBS,
+    replaying.QUEUE_REPLAY_JOBS,
 ]
 
 
