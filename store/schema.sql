@@ -1295,6 +1295,8 @@ CREATE POLICY support_reads ON integration.replay_edit FOR SELECT TO integration
 
 CREATE POLICY support_reads ON integration.route FOR SELECT TO integration_support USING (true);
 
+CREATE POLICY support_reads ON integration.worker FOR SELECT TO integration_support USING (true);
+
 CREATE POLICY support_updates ON integration.lane FOR UPDATE TO integration_support USING (true);
 
 ALTER TABLE integration.tenant_role ENABLE ROW LEVEL SECURITY;
@@ -1586,6 +1588,7 @@ GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE integration.tenant_role TO integratio
 GRANT SELECT ON TABLE integration.worker TO integration_reader;
 GRANT INSERT ON TABLE integration.worker TO integration_worker;
 GRANT SELECT,DELETE ON TABLE integration.worker TO integration_dispatcher;
+GRANT SELECT ON TABLE integration.worker TO integration_support;
 
 GRANT UPDATE(seen_at) ON TABLE integration.worker TO integration_dispatcher;
 

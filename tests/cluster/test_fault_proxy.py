@@ -70,7 +70,7 @@ def test_the_next_matching_requests_get_the_status_and_later_ones_pass(
     assert made.status_code == 201
 
 
-def test_a_watch_streams_stalls_in_silence_and_is_cut(
+def test_a_watch_streams_freezes_in_silence_and_is_cut(
     fault_proxy: "FaultProxy", program: httpx.Client, api: httpx.Client, namespace: str
 ) -> None:
     with program.stream("GET", "/configmaps?watch=true&fieldSelector=metadata.name!=kube-root-ca.crt") as watch:
@@ -78,7 +78,7 @@ def test_a_watch_streams_stalls_in_silence_and_is_cut(
         make_config_map(api, namespace, "streamed")
         streamed = json.loads(next(lines))["object"]["metadata"]["name"]
 
-        fault_proxy.stall("watch=true")
+        fault_proxy.freeze("watch=true")
         make_config_map(api, namespace, "held-up")
         other = program.get("/configmaps/held-up").status_code
         fault_proxy.heal()
@@ -91,16 +91,18 @@ def test_a_watch_streams_stalls_in_silence_and_is_cut(
     assert (streamed, other, held_up) == ("streamed", 200, "held-up")
 
 
-def test_a_stalled_stream_brings_nothing_while_its_connection_stays(
+def test_a_frozen_stream_brings_nothing_while_its_connection_stays_and_new_ones_work(
     fault_proxy: "FaultProxy", program: httpx.Client, api: httpx.Client, namespace: str
 ) -> None:
     patience = httpx.Timeout(30, read=1)
     with program.stream("GET", "/configmaps?watch=true&fieldSelector=metadata.name=one", timeout=patience) as watch:
-        fault_proxy.stall("watch=true")
+        fault_proxy.freeze("watch=true")
         make_config_map(api, namespace, "one")
 
         with pytest.raises(httpx.ReadTimeout):
             next(watch.iter_lines())
+    with program.stream("GET", "/configmaps?watch=true&fieldSelector=metadata.name=one", timeout=patience) as another:
+        assert json.loads(next(another.iter_lines()))["object"]["metadata"]["name"] == "one"
 
 
 def test_a_watch_ends_with_an_expired_version(fault_proxy: "FaultProxy", program: httpx.Client) -> None:

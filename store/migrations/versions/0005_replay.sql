@@ -143,7 +143,7 @@ begin
         execute format('grant select on integration.%I to integration_reader', name);
     end loop;
     foreach name in array array[
-        'event', 'connection', 'route', 'lane', 'job', 'attempt', 'dead_letter', 'replay', 'replay_edit',
+        'event', 'connection', 'route', 'lane', 'job', 'attempt', 'worker', 'dead_letter', 'replay', 'replay_edit',
         'dead_letter_end'
     ] loop
         execute format('create policy support_reads on integration.%I for select to integration_support using (true)', name);

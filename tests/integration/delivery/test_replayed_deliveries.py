@@ -149,7 +149,7 @@ async def test_a_live_event_waits_behind_no_more_than_a_few_replayed_ones(house:
     ids = house.layer.rows("select replay_id is null, job_id from integration.attempt order by at")
     *_, live = [position for position, (is_live, _) in enumerate(ids) if is_live]
 
-    assert live == 3 * UNFINISHED_AT_MOST + UNFINISHED_AT_MOST
+    assert 3 * UNFINISHED_AT_MOST <= live <= 3 * UNFINISHED_AT_MOST + UNFINISHED_AT_MOST
 
 
 async def test_an_edited_event_is_sent_as_edited_under_an_id_of_its_own_and_stays_as_it_was(house: "House") -> None:

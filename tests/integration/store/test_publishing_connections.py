@@ -17,7 +17,6 @@ from store.publication import (
     Refusal,
     connection_states,
     publish,
-    quarantined,
     retire,
 )
 from store.statement import Statement
@@ -195,20 +194,6 @@ async def test_a_large_publication_takes_no_more_statements_than_a_small_one(
         counts = [await counted(number) for number in (1, 300)]
 
     assert counts[0] == counts[1] == (8 if new else 2)
-
-
-async def test_quarantined_connections_are_told_with_time_and_reason(layer: "Layer") -> None:
-    one = await layer.publish(name="one")
-    await layer.publish(name="two")
-    since = layer.value(
-        "update integration.lane set state = 'Quarantined', quarantined_at = now(), quarantine_reason = 'Gone'"
-        " where connection_id = %s returning quarantined_at",
-        (one.id,),
-    )
-    async with await layer.connect("operator") as operator:
-        told = await quarantined(operator)
-
-    assert told == {one.uid: (since, "Gone")}
 
 
 async def test_a_pool_reads_the_events_of_its_connections_tenants_and_of_no_former_ones(layer: "Layer") -> None:
