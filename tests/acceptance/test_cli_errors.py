@@ -1,5 +1,7 @@
 """A command that cannot do its work says why in one message, gives no secret away, and ends with a telling code."""
 
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from subprocess import CompletedProcess
@@ -119,3 +121,12 @@ def test_the_demo_needs_manifests_that_fit(run: Run, folder: Path) -> None:
     assert result.returncode == 1
     assert "a demo needs webhook connections" in result.stderr
     assert not (folder / ".integrations").exists()
+
+
+def test_a_command_ends_before_the_interpreter_takes_itself_apart(tmp_path: Path) -> None:
+    script = "import atexit, os; atexit.register(os.abort); from integrations.__main__ import main; main()"
+    command = [sys.executable, "-c", script, "events", "show", "no-event"]
+    ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+
+    assert ended.returncode == 2
+    assert "no-event" in ended.stderr
