@@ -72,6 +72,7 @@ class Leader:
             kube, world, queue, self._database, self._publisher, self._pools, review, metrics, term
         )
         self._busy_at: dict[ObjectKey, float] = {}
+        self.has_seen_everything = False
 
     async def lead(self) -> None:
         """Lead until cancelled; raise SupersededError if a newer leader has written."""
@@ -81,6 +82,7 @@ class Leader:
             await self._database.keep_trying(self._pools.begin)
             log.info("term begun", extra={"pools": len(self._pools.rows)})
             await self._resync.compare(first=True)
+            self.has_seen_everything = True
             log.info("everything seen", extra={"connections": len(self._world.connections)})
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._publisher.run())

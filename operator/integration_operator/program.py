@@ -22,7 +22,7 @@ from integration_operator.metrics import OperatorMetrics
 from integration_operator.names import ObjectKey
 from integration_operator.settings import OperatorSettings
 from integration_operator.watching import Watches
-from integration_operator.work_queue import WorkQueue
+from integration_operator.work_queue import Lane, WorkQueue
 from integration_operator.world import Key, World
 from programs.health import HealthServer
 from store.errors import SupersededError
@@ -47,7 +47,7 @@ class Operator:
         self._digest_key = _digest_key(settings)
         self._world = World(self._digest_key, sees_namespaces=not settings.namespaces)
         self._queue: WorkQueue[Key] = WorkQueue(Random(), SupersededError, asked_delay)  # noqa: S311 -- jitter
-        self._leading = False
+        self._leader: Leader | None = None
         self._watching = False
         self._started = time.monotonic()
         self._told_at: float | None = None
@@ -76,12 +76,13 @@ class Operator:
                 server.close()
 
     async def _lead(self, kube: Kube, watches: Watches, term: Term) -> None:
-        leader = Leader(kube, watches, self._world, self._queue, self._settings, self._metrics, self._digest_key, term)
-        self._leading = True
+        self._leader = Leader(
+            kube, watches, self._world, self._queue, self._settings, self._metrics, self._digest_key, term
+        )
         try:
-            await leader.lead()
+            await self._leader.lead()
         finally:
-            self._leading = False
+            self._leader = None
 
     def _see(self, resource: str, body: Json, deleted: bool) -> None:
         """Take in what a watch tells."""
@@ -98,9 +99,12 @@ class Operator:
                 concerned = self._world.see_namespace(body, deleted=deleted)
             case _:
                 return
+        leader = self._leader
+        # What a new leader is told of first is what exists; which of it is new, its own look at everything finds out.
+        lane = Lane.CHANGED if leader is not None and leader.has_seen_everything else Lane.RESYNC
         for key in concerned:
-            if self._leading:
-                self._queue.add(key)
+            if leader is not None:
+                self._queue.add(key, lane)
 
     def _not_ready(self) -> str | None:
         return None if self._watching else "waiting for the definition of IntegrationConnections"

@@ -143,11 +143,10 @@ class Resync:
             if known is None or str(known.uid) != metadata["uid"] or known.generation < metadata["generation"]:
                 missed += 1
                 await self._read(key)
-            if first:
-                known = self._world.connections.get(key)
-                fresh = known is None or known.status.get("observedGeneration") != known.generation
-                self._queue.add(Key(Kind.CONNECTION, key), Lane.CHANGED if fresh else Lane.RESYNC)
         for key, known in list(self._world.connections.items()):
+            if first:
+                fresh = known.status.get("observedGeneration") != known.generation
+                self._queue.add(Key(Kind.CONNECTION, key), Lane.CHANGED if fresh else Lane.RESYNC)
             if key not in existing and not await self._read(key):
                 missed += 1
                 body = {
