@@ -75,7 +75,7 @@ def _facts(of: ConnectionDetails) -> Iterator[tuple[str, str | Text]]:
         yield "oldest", output.moment(of.oldest_at)
     if of.dead_letters:
         blocking = f", which block {of.blocked_subjects} subject(s)" if of.blocked_subjects else ""
-        yield "dead letters", f"{of.dead_letters}{blocking}; see: integrations jobs list --dead"
+        yield "dead letters", f"{of.dead_letters}{blocking}; see: integrations dead-letters list"
 
 
 def _state(of: ConnectionDetails) -> str:
