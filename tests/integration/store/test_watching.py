@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING
 
+import anyio
 import psycopg
 import pytest
 
@@ -105,9 +106,19 @@ def burn(layer: "Layer", transactions: int = 3) -> None:
         layer.admin.execute("select pg_current_xact_id()")
 
 
+async def look_past_upkeep(layer: "Layer") -> Watched:
+    """Look again while something is held back for a moment: the server may be at work on its tables."""
+    for _ in range(100):
+        seen = await look(layer)
+        if seen.oldest_transaction == seen.next_transaction:
+            return seen
+        await anyio.sleep(0.1)
+    return await look(layer)
+
+
 async def test_without_open_transactions_nothing_is_held_back(layer: "Layer") -> None:
     burn(layer)
-    seen = await look(layer)
+    seen = await look_past_upkeep(layer)
 
     assert seen.oldest_transaction == seen.next_transaction
 
@@ -127,12 +138,13 @@ async def test_whoever_holds_an_old_transaction_is_seen_without_a_right_to_monit
                 holder.execute("begin")
                 holder.execute("select pg_current_xact_id()")
                 holder.execute("prepare transaction 'forgotten'")
+        held = int(layer.value("select pg_current_xact_id()::text"))
         burn(layer)
         seen = await look(layer)
         if holds == "a prepared transaction":
             holder.execute("rollback prepared 'forgotten'")
 
-    assert seen.oldest_transaction == begin + 1
+    assert begin < seen.oldest_transaction <= held  # the server's own upkeep draws numbers, too
     assert seen.next_transaction >= begin + 4
 
 
@@ -140,7 +152,7 @@ async def test_a_transaction_of_another_database_holds_nothing_back(layer: "Laye
     with psycopg.connect(admin_dsn) as elsewhere:
         elsewhere.execute("select pg_current_xact_id()")
         burn(layer)
-        seen = await look(layer)
+        seen = await look_past_upkeep(layer)
 
     assert seen.oldest_transaction == seen.next_transaction
 
