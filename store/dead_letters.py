@@ -60,14 +60,16 @@ DISCARD_LETTERS = statement(
     let_go as (
         update integration.lane set revision = revision + 1
         where connection_id in (select connection_id from gone where blocks)
+    ),
+    recorded as (
+        insert into integration.dead_letter_end
+            (job_id, tenant_id, connection_id, route_id, event_id, event_at, attempts, cause, detail, dead_at,
+             replay_id, action, ended_by, reason)
+        select g.job_id, g.tenant_id, g.connection_id, g.route_id, g.event_id, g.event_at, g.attempts, g.reason,
+               g.detail, g.dead_at, g.replay_id, 'Discarded', $2::text, $3::text
+        from gone g
     )
-    insert into integration.dead_letter_end
-        (job_id, tenant_id, connection_id, route_id, event_id, event_at, attempts, cause, detail, dead_at, replay_id,
-         action, ended_by, reason)
-    select g.job_id, g.tenant_id, g.connection_id, g.route_id, g.event_id, g.event_at, g.attempts, g.reason, g.detail,
-           g.dead_at, g.replay_id, 'Discarded', $2::text, $3::text
-    from gone g
-    returning job_id
+    select job_id, blocks from gone
     """,
 )
 
@@ -167,9 +169,10 @@ async def discard(database: Database, jobs: Sequence[JobId], *, by: str, why: st
     """Remove dead letters for good, and let go what they blocked; return those that were there."""
     async with transaction(database):
         await lock_routing(database)
-        gone = [JobId(row[0]) for row in await run(database, DISCARD_LETTERS, (list(jobs), by, why))]
-        await count_epoch(database)
-    return gone
+        gone = await run(database, DISCARD_LETTERS, (list(jobs), by, why))
+        if any(blocks for _, blocks in gone):
+            await count_epoch(database)
+    return [JobId(job) for job, _ in gone]
 
 
 async def ended_letters(database: Database, event: EventId) -> list[EndedLetter]:

@@ -171,8 +171,11 @@ async def queue(database: Database, replay: Replay, step: Step) -> int | None:
     async with transaction(database):
         if not await run(database, TAKE_REPLAY, (replay.id, replay.revision)):
             return None
+        if any(candidate.letter is not None for candidate in step.candidates):
+            await lock_routing(
+                database
+            )  # what a letter blocks may be let go; before all other locks, as publications do
         if step.candidates:
-            await lock_routing(database)  # first of all, as publications do
             await run(database, LOCK_DISPATCH)
         parameters = (
             *verdict_parameters(replay.request.selection, step.candidates),

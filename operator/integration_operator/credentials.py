@@ -1,8 +1,7 @@
 """What a connection's Secrets are worth: which keys are missing, whether the connector can use the others.
 
 Values are read when they have changed, shown to the connector, and forgotten; what is kept is a digest of each. Where
-thousands of connections are new to a leader, their Secrets are read page by page first: one request for 500 instead of
-500.
+thousands of connections are new to a leader, their Secrets are read page by page first: one request for many of them.
 """
 
 import time
@@ -53,14 +52,14 @@ class CredentialReview:
         """
         async for page in pages:
             bodies = {key_of(body): body for body in page}
-            current = [
+            current = {
                 key for key, body in bodies.items() if self._world.secrets.get(key) == secret_of(body, self._digest_key)
-            ]
+            }
             for connection in self._world.users(current):
                 if connection.spec is None or connection.uid in self._checked:
                     continue
                 keys = {ObjectKey(connection.key.namespace, each.name) for each in secret_references(connection.spec)}
-                if keys <= set(current):
+                if keys <= current:
                     await self.review(connection, afresh=False, bodies={key.name: bodies[key] for key in keys})
 
     async def review(

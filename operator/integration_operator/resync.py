@@ -114,7 +114,12 @@ class Resync:
             self._watches.begin_again()
 
     async def _look_at_definition(self) -> None:
-        ours = await is_ours(self._kube)
+        """Tell of a definition that is not ours; that it cannot be looked at stops nobody."""
+        try:
+            ours = await is_ours(self._kube)
+        except OperatorError as error:
+            log.warning("cannot look at the definition that is served", extra={"reason": str(error)})
+            return
         self._metrics.definition_outdated.set(not ours)
         if not ours:
             log.warning("the definition of IntegrationConnections is not that of this release; apply crds/ of it")
