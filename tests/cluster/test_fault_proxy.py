@@ -1,9 +1,12 @@
 """The fault proxy: what a program behind it meets."""
 
+import gc
 import json
 import ssl
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import httpx
@@ -122,3 +125,17 @@ def test_a_refusing_proxy_takes_no_connections_until_it_is_healed(
     fault_proxy.heal()
 
     assert program.get("/configmaps").status_code == 200
+
+
+def test_a_cut_at_any_moment_of_a_request_leaves_no_connection_open(
+    fault_proxy: "FaultProxy", program: httpx.Client
+) -> None:
+    with ThreadPoolExecutor(1) as asking:
+        for number in range(100):
+            asked = asking.submit(program.get, "/configmaps")
+            time.sleep(number * 0.0002)
+            fault_proxy.cut()
+            with suppress(httpx.TransportError):
+                asked.result()
+
+    gc.collect()  # an open connection is now a warning, and a warning is an error

@@ -2,12 +2,14 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import suppress
 from typing import Any
 
 import httpx
 
 RETRY_SECONDS = 0.2
+CLOSING_SECONDS = 10.0
 
 Object = dict[str, Any]
 
@@ -25,8 +27,8 @@ class Api:
         content = None if body is None else json.dumps(body)
         while True:
             try:
-                answer = await self._client.request(
-                    method, path, content=content, headers={"Content-Type": content_type}
+                answer = await _undisturbed(
+                    self._client.request(method, path, content=content, headers={"Content-Type": content_type})
                 )
             except httpx.TransportError:
                 await asyncio.sleep(RETRY_SECONDS)
@@ -79,7 +81,9 @@ class Api:
     async def _watch(self, path: str, version: str) -> AsyncIterator[tuple[str, Any]]:
         parameters = {"watch": "true", "resourceVersion": version}
         patience = httpx.Timeout(60.0, read=None)
-        async with self._client.stream("GET", path, params=parameters, timeout=patience) as answer:
+        request = self._client.build_request("GET", path, params=parameters, timeout=patience)
+        answer = await _undisturbed(self._client.send(request, stream=True))
+        try:
             if answer.is_error:
                 await asyncio.sleep(RETRY_SECONDS)
                 return
@@ -88,6 +92,22 @@ class Api:
                 if event["type"] == "ERROR":
                     return
                 yield event["type"], event["object"]
+        finally:
+            await answer.aclose()
+
+
+async def _undisturbed(asking: Coroutine[object, object, httpx.Response]) -> httpx.Response:
+    """Let a request come to its answer although the caller is cancelled meanwhile, and then close it.
+
+    httpcore closes no connection whose TLS handshake is cancelled: it would stay open until the process ends.
+    """
+    task = asyncio.create_task(asking)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        with suppress(httpx.TransportError, TimeoutError):
+            await (await asyncio.wait_for(task, CLOSING_SECONDS)).aclose()
+        raise
 
 
 class ApiError(Exception):
