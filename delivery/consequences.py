@@ -40,7 +40,7 @@ class Consequences:
     def ended(self, entry: Entry, report: Report, started: float, ended: float) -> None:
         """Take note of an attempt's end."""
         lane = entry.lane
-        lane.answered(ended - started, ended)
+        lane.answered(self._desk.lag.beyond(ended - started), ended)
         result = Result(entry, report, started, ended)
         if entry.probe:
             self._probe_ended(entry, report, result, ended)

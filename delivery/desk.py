@@ -12,6 +12,7 @@ from heapq import heappop, heappush
 
 from contracts.ids import ConnectionId, PoolId, RouteId, SessionId
 from delivery.clock import DatabaseClock
+from delivery.lag import LoopLag
 from delivery.lane import Lane
 from delivery.scheduler import Scheduler
 from delivery.window import Entry
@@ -28,6 +29,7 @@ class Desk:
         self.lanes: dict[ConnectionId, Lane] = {}
         self.route_names: dict[RouteId, str] = {}
         self.scheduler = Scheduler()
+        self.lag = LoopLag()
         self.draining = False
         self.lease_until = 0.0
         self.jobs_wanted = asyncio.Event()
@@ -66,7 +68,7 @@ class Desk:
                 self.note_lane(lane)
         self._note_wishes(lane, now)
         self.scheduler.offer(lane, now)
-        if not lane.in_ring and (wait := lane.seconds_until_start(now)) and lane.start_alarm <= now:
+        if not self.scheduler.holds(lane) and (wait := lane.seconds_until_start(now)) and lane.start_alarm <= now:
             lane.start_alarm = now + wait
             self.set_alarm(lane, lane.start_alarm)
 
@@ -74,7 +76,7 @@ class Desk:
         """Note what the lane wants from the database."""
         if lane.jobs.to_hold:
             self.holding.add(lane)
-        if lane.reload_wanted and not lane.changed:
+        if lane.may_reload:
             self.reloading.add(lane)
         if lane.jobs.backlogged and lane.has_room:
             self.hungry.add(lane)
@@ -110,6 +112,7 @@ class Desk:
     def remove(self, lane: Lane) -> None:
         """Give a lane up."""
         self.lanes.pop(lane.id, None)
+        self.scheduler.forget(lane)
         for wishes in (self.holding, self.hungry, self.unblocked, self.reloading, self.due, self.probing):
             wishes.discard(lane)
 

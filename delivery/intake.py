@@ -282,7 +282,7 @@ class Intake:
             lane.jobs.held(ids)
 
     async def _reload(self, database: Database) -> None:
-        lanes = [lane for lane in _take(self._desk.reloading) if lane.reload_wanted and not lane.changed]
+        lanes = [lane for lane in _take(self._desk.reloading) if lane.may_reload]
         if not lanes:
             return
         with _being_read(lanes):
@@ -290,10 +290,13 @@ class Intake:
             now = time.monotonic()
             for row in rows:
                 lane = self._desk.lanes.get(row.connection)
-                if lane is not None and not lane.changed:
+                if lane is None:
+                    continue
+                # It may have been written while it was read: then what was read is older.
+                if lane.may_reload and row.revision >= lane.revision:
                     lane.load(row, now)
                     self._desk.arm(lane)
-                    self._review(lane)
+                self._review(lane)
 
     async def _load_events(self, database: Database) -> None:
         entries = [entry for entry in self._eventless if not entry.loaded]

@@ -146,7 +146,7 @@ class Keeping:
                 lane.releasing = number >= share.fair
                 desk.review(lane, now)
         await self._release(
-            database, [lane for lane in desk.lanes.values() if lane.releasing and lane.jobs.idle and not lane.changed]
+            database, [lane for lane in desk.lanes.values() if lane.releasing and lane.jobs.idle and lane.is_written]
         )
 
     async def _reconcile(self, database: Database) -> None:
@@ -200,4 +200,5 @@ class Keeping:
             self._metrics.lanes.labels(state).set(count)
         outdated = sum(self._opening.is_outdated(lane.connection) for lane in self._desk.lanes.values())
         self._metrics.credentials_rejected.set(outdated)
+        self._metrics.loop_lag.set(self._desk.lag.seconds)
         self._metrics.under_way.set(sum(lane.under_way for lane in self._desk.lanes.values()))

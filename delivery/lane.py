@@ -31,10 +31,9 @@ class Lane:
         self.health = Health(delivery.quarantine, row, now)
         self.pace = Pace(delivery.throttle, row, self.health.part, now)
         self.under_way = 0
-        self.in_ring = False
-        self.turns_left = self.delivery.weight
         self.start_alarm = 0.0
         self.releasing = False
+        self.being_written = False
         self.jobs = Window(self)
         self.load(row, now)
 
@@ -109,7 +108,17 @@ class Lane:
     def stands_still(self) -> bool:
         """Whether no job will start and none is under way: quarantined or suspended, and nothing is left to write."""
         stopped = self.suspended or self.health.state is LaneState.QUARANTINED
-        return stopped and not (self.releasing or self.changed or self.reload_wanted) and self.jobs.idle
+        return stopped and self.is_written and not (self.releasing or self.reload_wanted) and self.jobs.idle
+
+    @property
+    def may_reload(self) -> bool:
+        """Whether its row should be read anew, and what is read will be no older than what was last written."""
+        return self.reload_wanted and self.is_written
+
+    @property
+    def is_written(self) -> bool:
+        """Whether the database knows all that was decided."""
+        return not (self.changed or self.being_written)
 
     @property
     def has_room(self) -> bool:
@@ -158,16 +167,6 @@ class Lane:
             pace.silent_since = now
         self.under_way += 1
         return self.jobs.start()
-
-    def may_take_sender(self, free: int, reserve: int, now: float) -> bool:
-        """Whether the lane may occupy one more of a worker's senders, of which so many are free.
-
-        It may have as many as it leaves: alone, half of them, and however many lanes hang, others find a sender. A
-        lane whose partner is slow leaves the reserve as well.
-        """
-        if free > self.under_way + reserve:
-            return True
-        return free > self.under_way and not self.pace.is_slow(self.under_way, now)
 
     def not_sent(self, entry: Entry, now: float) -> None:
         """Take back what starting a job cost, since it was not sent; another probe may start in the place of one."""

@@ -45,6 +45,11 @@ class WorkerMetrics:
         )
         self.lanes = Gauge("integrations_owned_lanes", "Lanes owned, by state.", ("state",), registry=registry)
         self.under_way = Gauge("integrations_requests_under_way", "Requests under way.", registry=registry)
+        self.loop_lag = Gauge(
+            "integrations_event_loop_lag_seconds",
+            "How late the worker does what is due, for want of CPU.",
+            registry=registry,
+        )
         self.database_up = Gauge("integrations_database_up", "Whether the database answers.", registry=registry)
         self.credentials_rejected = Gauge(
             "integrations_credentials_rejected",

@@ -24,9 +24,6 @@ log = logging.getLogger(__name__)
 
 RETRY_READING_SECONDS = 0.5
 
-RESERVED_PART = 8
-"""One of so many senders is kept for lanes whose partners answer in time."""
-
 
 class Sending:
     """The senders of one session."""
@@ -47,7 +44,6 @@ class Sending:
         self._waiting: list[asyncio.Future[None]] = []
         self._rested = asyncio.Event()
         desk.start_jobs = self.start_jobs
-        desk.scheduler.reserve = senders // RESERVED_PART
 
     @property
     def busy(self) -> int:
@@ -68,7 +64,8 @@ class Sending:
 
     def start_jobs(self) -> None:
         """Wake senders if there may be something to start."""
-        if self._waiting and (self._desk.scheduler.has_lanes or self._desk.probes) and self._desk.may_send():
+        desk, free = self._desk, len(self._waiting)
+        if free and (desk.probes or desk.scheduler.may_start(free)) and desk.may_send():
             self._wake_one()
 
     async def _send_for_ever(self) -> None:

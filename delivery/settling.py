@@ -8,6 +8,8 @@ them worthless, since the jobs have another owner: they are counted and dropped.
 
 import asyncio
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import NamedTuple
@@ -152,10 +154,9 @@ class Settling:
         )
         written = {lane: len(lane.health.transitions) for lane in changed}
         self._changed_lanes, self._hasten = set(), set()
-        for lane in changed:
-            lane.changed = False
         try:
-            settled = await settle(database, self._desk.pool, self._desk.session, what)
+            with _being_written(changed):
+                settled = await settle(database, self._desk.pool, self._desk.session, what)
         except LeaseLostError:
             self._metrics.fenced.inc(len(others))
             raise
@@ -163,8 +164,6 @@ class Settling:
             # Not written: all of it is still to be done. A commit whose acknowledgement was lost is fenced next time.
             self._changed_lanes |= changed
             self._hasten |= hasten
-            for lane in changed:
-                lane.changed = True
             raise
         del self._others[: len(others)]
         self._metrics.fenced.inc(settled.fenced)
@@ -200,6 +199,22 @@ class Settling:
         for lane in lanes:
             self._desk.review(lane, now)
         self._desk.start_jobs()
+
+
+@contextmanager
+def _being_written(lanes: set[Lane]) -> Iterator[None]:
+    """Mark lanes whose state is on its way to the database; if it does not arrive, it is still to be written."""
+    for lane in lanes:
+        lane.changed, lane.being_written = False, True
+    try:
+        yield
+    except BaseException:
+        for lane in lanes:
+            lane.changed = True
+        raise
+    finally:
+        for lane in lanes:
+            lane.being_written = False
 
 
 def _attempt(result: Result, report: Report, now: float) -> AttemptRow:

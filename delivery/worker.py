@@ -152,6 +152,7 @@ class _Session:
             tasks = [
                 group.create_task(intake.run()),
                 group.create_task(keeping.run()),
+                group.create_task(desk.lag.run()),
                 group.create_task(listener.run([pool_channel(desk.pool), ROUTING_CHANNEL])),
                 group.create_task(self._secrets.watch(keeping.secrets_changed)),
             ]

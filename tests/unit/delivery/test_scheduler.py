@@ -88,11 +88,11 @@ def test_jobs_of_a_lane_start_in_order(make_lane: MakeLane) -> None:
 def test_a_lane_that_cannot_start_is_not_in_the_ring(make_lane: MakeLane, state: dict[str, object]) -> None:
     scheduler = offered([fed(make_lane(**state))])
 
-    assert not scheduler.has_lanes
+    assert not scheduler.may_start(FREE)
 
 
 def test_an_empty_lane_is_not_in_the_ring(make_lane: MakeLane) -> None:
-    assert not offered([make_lane()]).has_lanes
+    assert not offered([make_lane()]).may_start(FREE)
 
 
 def test_a_lane_offered_twice_is_in_the_ring_once(make_lane: MakeLane) -> None:
@@ -110,7 +110,7 @@ def test_a_lane_leaves_the_ring_with_its_last_job(make_lane: MakeLane) -> None:
     _, left = scheduler.next(0.0, FREE)
 
     assert left == [lane]
-    assert not scheduler.has_lanes
+    assert not scheduler.may_start(FREE)
 
 
 def test_a_lane_at_its_concurrency_leaves_the_ring(make_lane: MakeLane) -> None:
@@ -181,54 +181,156 @@ def test_a_weight_takes_nothing_from_another_tenant(make_lane: MakeLane) -> None
 # Senders ----------------------------------------------------------------------------------------------------------
 
 
-def hang(scheduler: Scheduler, senders: int) -> Counter[int]:
-    """Start whatever may start while no job ends; return how many senders each lane occupies."""
-    busy: Counter[int] = Counter()
-    while (entry := scheduler.next(0.0, senders - busy.total())[0]) is not None:
-        busy[entry.lane.id] += 1
-    return busy
+class Senders:
+    """So many senders, with what each lane occupies."""
+
+    def __init__(self, scheduler: Scheduler, number: int) -> None:
+        self.scheduler = scheduler
+        self.number = number
+        self.busy: Counter[int] = Counter()
+
+    @property
+    def free(self) -> int:
+        return self.number - self.busy.total()
+
+    def start(self) -> Lane | None:
+        """Let one sender start whatever is next."""
+        if not self.free:
+            return None
+        entry, _ = self.scheduler.next(0.0, self.free)
+        if entry is None:
+            return None
+        self.busy[entry.lane.id] += 1
+        return entry.lane
+
+    def start_all(self) -> Counter[int]:
+        """Start whatever may start while no request ends; return how many senders each lane occupies."""
+        while self.start():
+            pass
+        return self.busy
+
+    def end(self, lane: Lane) -> None:
+        """End one of a lane's requests."""
+        self.busy[lane.id] -= 1
+        lane.under_way -= 1
+        self.scheduler.offer(lane, 0.0)
 
 
-def test_a_lane_that_hangs_occupies_half_of_the_senders(make_lane: MakeLane) -> None:
-    assert hang(offered([fed(make_lane())]), 64) == {1: 32}
+def test_a_lane_alone_leaves_a_reserve_for_other_tenants_and_one_for_its_own(make_lane: MakeLane) -> None:
+    assert Senders(offered([fed(make_lane())]), 64).start_all() == {1: 64 - 8 - 7}
+
+
+@pytest.mark.parametrize(("tenant", "occupied"), [("acme", 4), ("globex", 7)])
+def test_a_lane_that_comes_later_finds_the_reserve(make_lane: MakeLane, tenant: str, occupied: int) -> None:
+    senders = Senders(offered([fed(make_lane(1, "acme"))]), 64)
+    senders.start_all()
+    senders.scheduler.offer(fed(make_lane(2, tenant)), 0.0)
+
+    assert senders.start_all() == {1: 49, 2: occupied}
 
 
 @pytest.mark.parametrize("hanging", [1, 5, 30, 60])
 def test_a_lane_finds_a_sender_however_many_others_hang(make_lane: MakeLane, hanging: int) -> None:
-    scheduler = offered([fed(make_lane(number)) for number in range(1, hanging + 1)])
-    busy = hang(scheduler, 64).total()
+    senders = Senders(offered([fed(make_lane(number, f"tenant-{number}")) for number in range(1, hanging + 1)]), 64)
+    senders.start_all()
 
-    scheduler.offer(fed(make_lane(100)), 0.0)
-    entry, _ = scheduler.next(0.0, 64 - busy)
+    senders.scheduler.offer(fed(make_lane(100)), 0.0)
 
-    assert entry is not None
-    assert entry.lane.id == 100
+    assert senders.start() is not None
 
 
-def test_a_lane_without_a_sender_starts_when_there_is_one(make_lane: MakeLane) -> None:
+@given(data=st.data())
+def test_tenants_occupy_alike_whatever_has_ended(make_lane: MakeLane, data: st.DataObject) -> None:
+    lanes = [fed(make_lane(number, "large"), 20) for number in range(1, 41)]
+    lanes += [fed(make_lane(number, f"small-{number}")) for number in range(41, 44)]
+    by_id = {lane.id: lane for lane in lanes}
+    senders = Senders(offered(lanes), 64)
+    senders.start_all()
+
+    for _ in range(data.draw(st.integers(1, 60))):
+        senders.end(by_id[data.draw(st.sampled_from([lane for lane, busy in senders.busy.items() if busy]))])
+        senders.start_all()
+
+    occupied = Counter({lane.connection.tenant: 0 for lane in lanes})
+    for lane_id, busy in senders.busy.items():
+        occupied[by_id[lane_id].connection.tenant] += busy
+    assert max(occupied.values()) - min(occupied.values()) <= 1
+
+
+@given(data=st.data())
+def test_no_sender_rests_while_a_lane_may_have_it(make_lane: MakeLane, data: st.DataObject) -> None:
+    lanes = [fed(make_lane(number, f"tenant-{number % 3}", throttle={"concurrency": 4})) for number in range(1, 13)]
+    by_id = {lane.id: lane for lane in lanes}
+    senders = Senders(offered(lanes), 16)
+    senders.start_all()
+
+    for _ in range(data.draw(st.integers(1, 60))):
+        if occupying := [lane for lane, busy in senders.busy.items() if busy]:
+            senders.end(by_id[data.draw(st.sampled_from(occupying))])
+        senders.start_all()
+
+    assert senders.free <= 2 + 2  # the reserve, and what would be left by the next of the most modest lane
+
+
+def test_a_tenant_s_lanes_occupy_by_their_weights(make_lane: MakeLane) -> None:
+    lanes = [fed(make_lane(number, weight=weight)) for number, weight in ((1, 1), (2, 2), (3, 4))]
+
+    assert Senders(offered(lanes), 64).start_all() == {1: 7, 2: 14, 3: 28}
+
+
+def test_a_lane_without_a_sender_starts_when_one_of_its_requests_ends(make_lane: MakeLane) -> None:
     lane = fed(make_lane())
-    scheduler = offered([lane])
-    hang(scheduler, 64)
+    senders = Senders(offered([lane]), 64)
+    senders.start_all()
 
-    lane.under_way -= 10
+    senders.end(lane)
 
-    assert scheduler.next(0.0, 42)[0] is not None
+    assert senders.start() is lane
+
+
+def test_a_lane_without_a_sender_starts_when_others_leave_enough(make_lane: MakeLane) -> None:
+    early, late = fed(make_lane(1)), fed(make_lane(2))
+    senders = Senders(offered([early]), 64)
+    senders.start_all()
+    senders.scheduler.offer(late, 0.0)
+    senders.start_all()
+    early.jobs.forget_waiting()
+
+    for _ in range(10):
+        senders.end(early)
+
+    assert senders.start() is late
 
 
 def test_a_lane_that_is_stopped_while_it_waits_for_a_sender_leaves(make_lane: MakeLane) -> None:
     lane = fed(make_lane())
-    scheduler = offered([lane])
-    hang(scheduler, 64)
+    senders = Senders(offered([lane]), 64)
+    senders.start_all()
     lane.quarantine(0.0, "Gone", probing=False)
 
-    assert scheduler.next(0.0, 64) == (None, [lane])
-    assert not scheduler.has_lanes
+    senders.end(lane)
+
+    assert senders.scheduler.next(0.0, senders.free) == (None, [lane])
+    assert not senders.scheduler.may_start(FREE)
 
 
-def test_slow_lanes_leave_a_reserve(make_lane: MakeLane) -> None:
-    slow = fed(make_lane())
-    slow.under_way, slow.pace.silent_since = 1, -10.0
-    scheduler = offered([slow])
-    scheduler.reserve = 8
+def test_a_lane_that_is_given_back_takes_its_requests_out_of_the_sums(make_lane: MakeLane) -> None:
+    given_back, other = fed(make_lane(1)), fed(make_lane(2))
+    senders = Senders(offered([given_back]), 64)
+    senders.start_all()
 
-    assert [scheduler.next(0.0, free)[0] is not None for free in (9, 11)] == [False, True]
+    senders.scheduler.forget(given_back)
+    senders.scheduler.offer(other, 0.0)
+    senders.number, senders.busy = 16, Counter()
+
+    assert senders.start_all() == {2: 13}
+
+
+@pytest.mark.parametrize(("is_slow", "occupied"), [(False, 49), (True, 25)])
+def test_a_slow_lane_does_not_touch_the_reserve(make_lane: MakeLane, is_slow: bool, occupied: int) -> None:
+    lane = fed(make_lane())
+    senders = Senders(offered([lane]), 64)
+    senders.start()
+    lane.pace.silent_since = -10.0 if is_slow else 0.0
+
+    assert senders.start_all() == {1: occupied}
