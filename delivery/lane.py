@@ -27,9 +27,8 @@ class Lane:
         self.connector = connector
         self.generation = row.generation
         self._adopt(connection)
-        delivery = connection.spec.delivery
-        self.health = Health(delivery.quarantine, row, now)
-        self.pace = Pace(delivery.throttle, row, self.health.part, now)
+        self.health = Health(self.delivery.quarantine, row, now)
+        self.pace = Pace(self.delivery.throttle, row, self.health.part, now)
         self.under_way = 0
         self.start_alarm = 0.0
         self.releasing = False
@@ -62,14 +61,10 @@ class Lane:
     def _adopt(self, connection: Connection) -> None:
         routes = connection.spec.routes
         self.connection = connection
+        self.delivery: DeliverySpec = connection.spec.delivery
         self.expire_after = connection.spec.delivery.retry.expire_after
         self.collapsing_routes = frozenset(route.name for route in routes if route.collapse)
         self.blocking_routes = frozenset(route.name for route in routes if route.on_dead_letter is OnDeadLetter.BLOCK)
-
-    @property
-    def delivery(self) -> DeliverySpec:
-        """The delivery part of the spec in force."""
-        return self.connection.spec.delivery
 
     def change(self, now: float) -> LaneChange:
         """Return the runtime state, to be written."""
