@@ -92,19 +92,20 @@ def tenant_shares(bed: Bed, events: int) -> Counter[str]:
         arrivals = [arrival.path.removeprefix("/hook/") for arrival in sorted(sink.take())]
     finally:
         sink.close()
-    return _while_all_wait(arrivals, events)
+    return _while_all_wait(arrivals)
 
 
-def _while_all_wait(arrivals: list[str], events: int) -> Counter[str]:
-    """Count arrivals by tenant, from when everything flows until the first tenant has had nine tenths."""
-    begun = len(arrivals) // 20
-    seen = Counter(arrivals[:begun])
-    window: Counter[str] = Counter()
-    for tenant in arrivals[begun:]:
-        window[tenant] += 1
-        if seen[tenant] + window[tenant] >= events * 9 // 10:
+def _while_all_wait(arrivals: list[str]) -> Counter[str]:
+    """Count arrivals by tenant, from when everybody has got something until somebody has got nine tenths of all."""
+    queued, seen = Counter(arrivals), Counter[str]()
+    begin: Counter[str] | None = None
+    for tenant in arrivals:
+        seen[tenant] += 1
+        if begin is None and len(seen) == len(queued):
+            begin = seen.copy()
+        if begin is not None and seen[tenant] >= queued[tenant] * 9 // 10:
             break
-    return window
+    return seen - (begin or Counter())
 
 
 def replay_beside_live(bed: Bed, history: int, seconds: int) -> tuple[list[float], list[float], int]:
@@ -131,9 +132,8 @@ def replay_beside_live(bed: Bed, history: int, seconds: int) -> tuple[list[float
 def _start_replay(bed: Bed) -> None:
     command = [sys.executable, "-m", "integrations", "replays", "start", "--connection", "bench/hook-0"]
     environment = {**os.environ, "INTEGRATIONS_DATABASE_URL": bed.server.dsn("bench")}
-    subprocess.run(
-        [*command, "--since", "24h", "--requested-by", "bench", "--reason", "bench"], env=environment, check=True
-    )
+    command += ["--since", "24h", "--requested-by", "bench", "--reason", "bench"]
+    subprocess.run(command, env=environment, check=True, stdout=subprocess.DEVNULL)
 
 
 def _jobs(bed: Bed) -> int:

@@ -147,6 +147,7 @@ def results(bed: Bed, scale: float) -> list[Result]:
 
 @contextmanager
 def programs(bed: Bed) -> Iterator[tuple[psutil.Process, ...]]:
+    """Run a dispatcher and a worker."""
     with contextlib.ExitStack() as stack:
         yield tuple(stack.enter_context(bed.program(name)) for name in ("dispatcher", "worker"))
 
@@ -162,6 +163,7 @@ def warm_up(bed: Bed, sink: Sink, fan_out: int) -> None:
 
 
 def arrived_all(sink: Sink, expected: int) -> None:
+    """Wait until so many requests have come."""
     deadline = time.monotonic() + 120
     while sink.count() < expected:
         if time.monotonic() > deadline:

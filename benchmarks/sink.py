@@ -1,7 +1,8 @@
 """The receiving end of a load test: answers every request at once and remembers when each body came.
 
 It reads only what it must of HTTP (`Content-Length`, keep-alive), since its CPU is taken from the programs under test.
-Requests to `/hang` are never answered, those to `/drip` a byte a second, those to `/limit` with 429; none is remembered.
+Requests to `/hang` are never answered, those to `/drip` a byte a second, those to `/limit` with 429; none is
+remembered.
 Run as a process: prints its port, counts on request (a line on standard input), and writes all arrivals to a file.
 """
 
