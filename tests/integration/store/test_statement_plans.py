@@ -142,7 +142,7 @@ def parameters_of(volume: Volume) -> dict[Statement, tuple[str, Sequence[object]
     return {
         jobs.LAST_JOB: ("pool_a", (volume.pool,), 1),
         jobs.TAIL_JOBS: ("pool_a", (volume.pool, volume.late_job, 200, volume.session), 200),
-        jobs.LANE_JOBS: ("pool_a", (lanes_50, [0] * 50, 20), 1000),
+        jobs.LANE_JOBS: ("pool_a", (lanes_50, [0] * 50, [20] * 50), 1000),
         jobs.DUE_JOBS: ("pool_a", (lanes_50, 20), 1000),
         jobs.PROBE_JOBS: ("pool_a", (volume.quarantined,), 3 * len(volume.quarantined)),
         jobs.NEXT_DUE: ("pool_a", (lanes_50,), 50),
