@@ -44,6 +44,9 @@ from store.lanes import read_lanes
 SPACING_SECONDS = 0.002
 """The least time between two passes: at load one pass serves many notifications."""
 
+IDLE_SPACING_SECONDS = 0.01
+"""The same when jobs are wanted by lanes of tenants that have enough to send."""
+
 POLL_SECONDS = 1.0
 """How long a lost notification can go unnoticed."""
 
@@ -62,6 +65,7 @@ class Intake:
         self._database = database
         self._tail = JobId(0)
         self._eventless: list[Entry] = []
+        self._spacing = SPACING_SECONDS
         self._follow_at = 0.0
         self._expire_at = 0.0
 
@@ -79,9 +83,10 @@ class Intake:
             except TimeoutError:
                 pass
             wanted.clear()
+            self._spacing = SPACING_SECONDS
             await self._database.keep_trying(self._pass)
             self._desk.start_jobs()
-            await asyncio.sleep(SPACING_SECONDS)
+            await asyncio.sleep(self._spacing)
 
     async def _pass(self, database: Database) -> None:
         try:
@@ -128,10 +133,11 @@ class Intake:
 
     async def _read_backlogs(self, database: Database) -> None:
         hungry = {lane: None for lane in self._desk.hungry if lane.jobs.backlogged and lane.has_room}
-        wanted = portions(hungry, self._desk.lanes.values())
+        wanted = portions(hungry, self._desk.lanes.values(), time.monotonic())
         # Those that are not served now stay in front.
         self._desk.hungry = {lane: None for lane in hungry if lane not in wanted}
         if not wanted:
+            self._spacing = IDLE_SPACING_SECONDS if hungry else SPACING_SECONDS
             return
         with _being_read(wanted):
             jobs = await lane_jobs(database, [(lane.id, lane.jobs.cursor, number) for lane, number in wanted.items()])

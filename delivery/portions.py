@@ -4,6 +4,7 @@ What is in memory is what can be sent. If lanes were served alike, a tenant with
 much to send as one with a single one until the next reading, whatever the scheduler does.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from itertools import islice, zip_longest
 
@@ -20,20 +21,29 @@ WINDOW_AT_LEAST = 8
 """Jobs that a lane may have in memory, however many others are backlogged."""
 
 
-def portions(hungry: Iterable[Lane], owned: Iterable[Lane]) -> dict[Lane, int]:
+def portions(hungry: Iterable[Lane], owned: Iterable[Lane], now: float) -> dict[Lane, int]:
     """Return how many jobs to read of which lanes, those first that come first, and give all of them their windows.
 
-    A tenant that has something in memory has its share, although nothing may have to be read for it now.
+    A tenant that has something in memory has its share, although nothing may have to be read for it now; and one that
+    has its share in memory, ready to be sent, can wait.
     """
+    ready: Counter[TenantId] = Counter()
+    for lane in owned:
+        if lane.jobs.waiting:
+            is_ready = lane.may_start(now) and not lane.pace.is_slow(lane.under_way, now)
+            ready[lane.connection.tenant] += lane.jobs.waiting if is_ready else 0
     by_tenant: dict[TenantId, list[Lane]] = {}
     for lane in hungry:
         by_tenant.setdefault(lane.connection.tenant, []).append(lane)
-    tenants = len(by_tenant.keys() | {lane.connection.tenant for lane in owned if lane.jobs.waiting})
+    tenants = max(1, len(by_tenant.keys() | ready.keys()))
+    in_memory, at_once = MEMORY_JOBS // tenants, JOBS_AT_ONCE // tenants
     for lanes in by_tenant.values():
-        size = MEMORY_JOBS // tenants // len(lanes)
         for lane in lanes:
-            lane.jobs.size = max(WINDOW_AT_LEAST, min(WINDOW, size))
-    queues = [_portions_of_tenant(lanes, JOBS_AT_ONCE // tenants) for lanes in by_tenant.values()]
+            lane.jobs.size = max(WINDOW_AT_LEAST, min(WINDOW, in_memory // len(lanes)))
+    queues = [
+        _portions_of_tenant(lanes, min(at_once, max(WINDOW_AT_LEAST, in_memory) - ready[tenant]))
+        for tenant, lanes in by_tenant.items()
+    ]
     by_turns = (portion for turn in zip_longest(*queues) for portion in turn if portion is not None)
     return dict(islice(by_turns, LANES_AT_ONCE))
 
