@@ -20,6 +20,7 @@ from store.errors import StoreError
 from store.replay_selection import read_connection_routes
 from store.replaying import complete, elect, fail, forget, queue
 from store.replays import Replay, running_replays
+from store.retention import Retention
 
 log = logging.getLogger(__name__)
 
@@ -37,9 +38,9 @@ RETIRED = "the connection takes no events any more"
 class Replaying:
     """The runner of one dispatcher."""
 
-    def __init__(self, database: Reconnecting, retention_days: int) -> None:
+    def __init__(self, database: Reconnecting, kept: Retention) -> None:
         self._database = database
-        self._retention_days = retention_days
+        self._kept = kept
         self._forget_at = 0.0
 
     async def run(self) -> None:
@@ -53,7 +54,7 @@ class Replaying:
             return
         while True:
             if time.monotonic() >= self._forget_at:
-                await forget(database, days=self._retention_days)
+                await forget(database, self._kept)
                 self._forget_at = time.monotonic() + FORGET_SECONDS
             began = time.monotonic()
             under_way = await pass_once(database)

@@ -24,6 +24,7 @@ from store.dispatch import pool_channel
 from store.publication import count_epoch, lock_routing
 from store.replay_selection import VERDICTS, Candidate, verdict_parameters
 from store.replays import Replay
+from store.retention import Retention
 from store.statement import statement
 
 ELECT_RUNNER = statement(
@@ -134,13 +135,15 @@ FAIL_REPLAY = statement(
 
 FORGET_REPLAYS = statement(
     "forget_replays",
-    "Delete what outlived its retention: ended replays without unfinished jobs, and ended dead letters. $1 days.",
+    "Delete what outlived its retention: ended replays without unfinished jobs, and ended dead letters. $1 days by "
+    "default, $2 by tenant.",
     """
     with letters as (
-        delete from integration.dead_letter_end where ended_at < now() - make_interval(days => $1::int)
+        delete from integration.dead_letter_end
+        where ended_at < now() - make_interval(days => coalesce(($2::jsonb ->> tenant_id)::int, $1::int))
     )
     delete from integration.replay p
-    where p.ended_at < now() - make_interval(days => $1::int)
+    where p.ended_at < now() - make_interval(days => coalesce(($2::jsonb ->> p.tenant_id)::int, $1::int))
       and not exists (
           select from integration.job j where j.connection_id = p.connection_id and j.replay_id = p.id
       )
@@ -204,6 +207,6 @@ async def fail(database: Database, replay: Replay, why: str) -> None:
     await run(database, FAIL_REPLAY, (replay.id, replay.revision, why))
 
 
-async def forget(database: Database, *, days: int) -> None:
+async def forget(database: Database, kept: Retention) -> None:
     """Delete ended replays and ended dead letters that outlived their retention."""
-    await run(database, FORGET_REPLAYS, (days,))
+    await run(database, FORGET_REPLAYS, kept.parameters())

@@ -303,6 +303,38 @@ CREATE FUNCTION integration.partitions(parent text) RETURNS TABLE(partition text
     where i.inhparent = ('integration.' || parent)::regclass and c.relname ~ '_[0-9]{8}$'
 $_$;
 
+CREATE FUNCTION integration.plan_sweeps(relation text, days integer, tenant_days jsonb) RETURNS void
+    LANGUAGE sql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    with bounds as (
+        select (now() at time zone 'UTC')::date as today,
+               greatest(plan_sweeps.days, (select max(t.value::int) from jsonb_each_text(tenant_days) t)) as longest
+    ),
+    days as (
+        select p.day, p.day < b.today - plan_sweeps.days as others_due, b.today
+        from bounds b, integration.partitions(case plan_sweeps.relation when 'attempt' then 'attempt' else 'event' end) p
+        where p.day >= b.today - b.longest
+    ),
+    due as (
+        select d.day, d.others_due, array(
+            select t.key from jsonb_each_text(tenant_days) t
+            where (d.day < d.today - t.value::int) <> d.others_due order by t.key
+        ) as exceptions
+        from days d
+    ),
+    forgotten as (
+        delete from integration.sweep s
+        where s.relation = plan_sweeps.relation
+          and not exists (select from due d where d.day = s.day and (d.others_due or d.exceptions <> '{}'))
+    )
+    insert into integration.sweep as s (relation, day, others_due, exceptions)
+    select plan_sweeps.relation, d.day, d.others_due, d.exceptions from due d where d.others_due or d.exceptions <> '{}'
+    on conflict (relation, day) do update
+        set others_due = excluded.others_due, exceptions = excluded.exceptions, position = 0, kept = false, swept_at = null
+        where (s.others_due, s.exceptions) is distinct from (excluded.others_due, excluded.exceptions)
+$$;
+
 CREATE FUNCTION integration.pool_role(pool text) RETURNS name
     LANGUAGE plpgsql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -370,6 +402,95 @@ begin
 end $_$;
 
 COMMENT ON FUNCTION integration.set_pool_credential(pool text, credential text, verifier text) IS 'Give a pool''s role, made if need be, a login with this SCRAM verifier, and record the id of the password.';
+
+CREATE FUNCTION integration.sweep(relation text, days integer, tenant_days jsonb, blocks integer, keys integer) RETURNS TABLE(swept_day date, deleted bigint, finished boolean)
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET plan_cache_mode TO 'force_custom_plan'
+    SET enable_nestloop TO 'off'
+    SET enable_hashjoin TO 'on'
+    SET enable_seqscan TO 'on'
+    AS $$
+declare
+    chosen record;
+    low timestamptz;
+    high timestamptz;
+    ahead bigint;
+    first tid;
+    beyond tid;
+    since timestamptz;
+    until timestamptz;
+    dispatched pg_snapshot;
+    remaining boolean := false;
+begin
+    perform set_config('lock_timeout', '2s', true);
+    if not pg_try_advisory_xact_lock(7308613720) then
+        return; -- another dispatcher is at work
+    end if;
+    perform integration.plan_sweeps(relation, days, tenant_days);
+    select s.*, s.swept_at is not null as again into chosen from integration.sweep s
+    where s.relation = sweep.relation
+      and (s.swept_at is null or (s.kept and s.swept_at < now() - interval '1 day'))
+    order by s.day limit 1;
+    if not found then
+        return;
+    end if;
+    if chosen.again then
+        chosen.position := 0;
+        chosen.kept := false;
+    end if;
+    low := chosen.day::timestamp at time zone 'UTC';
+    high := (chosen.day + 1)::timestamp at time zone 'UTC';
+    deleted := 0;
+    if relation = 'event_dedupe' then
+        since := low + chosen.position * interval '1 microsecond';
+        select max(k.at) into until from (
+            select d.at from integration.event_dedupe d where d.at >= since and d.at < high order by d.at limit keys
+        ) k;
+        finished := until is null;
+        delete from integration.event_dedupe d
+        where d.at >= since and d.at <= until and (d.tenant_id = any (chosen.exceptions)) <> chosen.others_due;
+        get diagnostics deleted = row_count;
+        ahead := extract(epoch from until - low) * 1000000 + 1;
+    else
+        -- Through the parent: a partition itself shows nobody anything.
+        ahead := chosen.position + blocks;
+        first := format('(%s,0)', chosen.position)::tid;
+        beyond := format('(%s,0)', ahead)::tid;
+        -- Another dispatcher may just have dropped the partition.
+        finished := ahead >= coalesce(pg_relation_size(
+            to_regclass(format('integration.%I', relation || to_char(chosen.day, '_YYYYMMDD')))), 0)
+            / current_setting('block_size')::int;
+    end if;
+    if relation = 'attempt' then
+        delete from integration.attempt a
+        where a.at >= low and a.at < high and a.ctid >= first and a.ctid < beyond
+          and (a.tenant_id = any (chosen.exceptions)) <> chosen.others_due;
+        get diagnostics deleted = row_count;
+    elsif relation = 'event' then
+        select c.lower into dispatched from integration.dispatch_cursor c;
+        delete from integration.event e
+        where e.at >= low and e.at < high and e.ctid >= first and e.ctid < beyond
+          and (e.tenant_id = any (chosen.exceptions)) <> chosen.others_due
+          and (e.xid < pg_snapshot_xmin(dispatched) or pg_visible_in_snapshot(e.xid, dispatched))
+          and not exists (select from integration.dead_letter d where d.event_id = e.id)
+          and not exists (select from integration.job j where j.event_id = e.id and j.event_at >= low and j.event_at < high);
+        get diagnostics deleted = row_count;
+        remaining := exists (
+            select from integration.event e
+            where e.at >= low and e.at < high and e.ctid >= first and e.ctid < beyond
+              and (e.tenant_id = any (chosen.exceptions)) <> chosen.others_due
+        );
+    end if;
+    update integration.sweep s
+    set position = case when finished then 0 else ahead end, kept = chosen.kept or remaining,
+        swept_at = case when finished then now() end
+    where s.relation = sweep.relation and s.day = chosen.day;
+    swept_day := chosen.day;
+    return next;
+end $$;
+
+COMMENT ON FUNCTION integration.sweep(relation text, days integer, tenant_days jsonb, blocks integer, keys integer) IS 'Delete a batch of what outlived its tenant''s retention in partitions that others still need; no row: nothing is left.';
 
 CREATE FUNCTION integration.wanted_workers() RETURNS integer
     LANGUAGE sql STABLE
@@ -899,6 +1020,31 @@ CREATE TABLE integration.schema_version (
     version_num character varying(32) NOT NULL
 );
 
+CREATE TABLE integration.sweep (
+    relation text NOT NULL,
+    day date NOT NULL,
+    others_due boolean NOT NULL,
+    exceptions text[] NOT NULL,
+    "position" bigint DEFAULT 0 NOT NULL,
+    kept boolean DEFAULT false NOT NULL,
+    swept_at timestamp with time zone,
+    CONSTRAINT sweep_check CHECK ((others_due OR (exceptions <> '{}'::text[]))),
+    CONSTRAINT sweep_position_check CHECK (("position" >= 0)),
+    CONSTRAINT sweep_relation_check CHECK ((relation = ANY (ARRAY['event'::text, 'event_dedupe'::text, 'attempt'::text])))
+);
+
+ALTER TABLE ONLY integration.sweep FORCE ROW LEVEL SECURITY;
+
+COMMENT ON TABLE integration.sweep IS 'Days of which some tenants'' rows have outlived their retention, and how far these rows are deleted.';
+
+COMMENT ON COLUMN integration.sweep.others_due IS 'Whose rows are due: all but those of the exceptions, or theirs alone.';
+
+COMMENT ON COLUMN integration.sweep."position" IS 'How far the day is swept: a block of its partition, or for dedupe keys, microseconds since midnight.';
+
+COMMENT ON COLUMN integration.sweep.kept IS 'Some rows that are due are still needed: the day is swept again a day later.';
+
+COMMENT ON COLUMN integration.sweep.swept_at IS 'When its end was reached; null while it is not.';
+
 CREATE TABLE integration.tenant_role (
     role name NOT NULL,
     tenant_id text NOT NULL
@@ -1018,6 +1164,9 @@ ALTER TABLE ONLY integration.routing
 
 ALTER TABLE ONLY integration.schema_version
     ADD CONSTRAINT schema_version_pkc PRIMARY KEY (version_num);
+
+ALTER TABLE ONLY integration.sweep
+    ADD CONSTRAINT sweep_pkey PRIMARY KEY (relation, day);
 
 ALTER TABLE ONLY integration.tenant_role
     ADD CONSTRAINT tenant_role_pkey PRIMARY KEY (role, tenant_id);
@@ -1227,6 +1376,8 @@ CREATE POLICY owner ON integration.job TO schema_owner USING (true);
 
 CREATE POLICY owner ON integration.pool TO schema_owner USING (true);
 
+CREATE POLICY owner ON integration.sweep TO schema_owner USING (true);
+
 ALTER TABLE integration.pool ENABLE ROW LEVEL SECURITY;
 
 CREATE POLICY reader ON integration.attempt FOR SELECT TO integration_reader USING (true);
@@ -1298,6 +1449,8 @@ CREATE POLICY support_reads ON integration.route FOR SELECT TO integration_suppo
 CREATE POLICY support_reads ON integration.worker FOR SELECT TO integration_support USING (true);
 
 CREATE POLICY support_updates ON integration.lane FOR UPDATE TO integration_support USING (true);
+
+ALTER TABLE integration.sweep ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE integration.tenant_role ENABLE ROW LEVEL SECURITY;
 
@@ -1388,6 +1541,8 @@ GRANT ALL ON FUNCTION integration.maintain(event_days integer, attempt_days inte
 
 REVOKE ALL ON FUNCTION integration.partitions(parent text) FROM PUBLIC;
 
+REVOKE ALL ON FUNCTION integration.plan_sweeps(relation text, days integer, tenant_days jsonb) FROM PUBLIC;
+
 REVOKE ALL ON FUNCTION integration.pool_role(pool text) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION integration.selects(patterns text[], type text) FROM PUBLIC;
@@ -1397,6 +1552,9 @@ GRANT ALL ON FUNCTION integration.selects(patterns text[], type text) TO integra
 
 REVOKE ALL ON FUNCTION integration.set_pool_credential(pool text, credential text, verifier text) FROM PUBLIC;
 GRANT ALL ON FUNCTION integration.set_pool_credential(pool text, credential text, verifier text) TO integration_operator;
+
+REVOKE ALL ON FUNCTION integration.sweep(relation text, days integer, tenant_days jsonb, blocks integer, keys integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION integration.sweep(relation text, days integer, tenant_days jsonb, blocks integer, keys integer) TO integration_dispatcher;
 
 REVOKE ALL ON FUNCTION integration.wanted_workers() FROM PUBLIC;
 GRANT ALL ON FUNCTION integration.wanted_workers() TO integration_worker;

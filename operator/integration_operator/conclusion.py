@@ -18,6 +18,7 @@ from contracts.status import (
     ConnectionStatus,
     Drain,
     EffectiveThrottle,
+    EndpointCheck,
     Quarantine,
 )
 from integration_operator.kube import Json
@@ -40,6 +41,14 @@ class Credentials:
 
 
 @dataclass(frozen=True, slots=True)
+class EndedCheck:
+    """A test of a partner's endpoint that has ended: which request asked for it, and what came of it."""
+
+    request: str
+    result: EndpointCheck
+
+
+@dataclass(frozen=True, slots=True)
 class Facts:
     """Everything that a status is concluded from."""
 
@@ -54,6 +63,7 @@ class Facts:
     workers_problem: str | None = None
     standing: Standing = AS_THE_SPEC_SAYS
     drain_deadline: datetime | None = None
+    check: EndedCheck | None = None
 
 
 def conclude(facts: Facts, now: datetime) -> Json:
@@ -83,8 +93,14 @@ def conclude(facts: Facts, now: datetime) -> Json:
         else None,
         last_handled_reconcile_at=connection.reconcile_at,
         last_handled_release_at=connection.release_at,
+        endpoint_check=facts.check.result if facts.check else None,
+        last_handled_test_at=facts.check.request if facts.check else None,
     )
-    return status.model_dump(mode="json", exclude_none=True)
+    # What came of a test stays until the next one.
+    told = {} if facts.check else {name: connection.status.get(name) for name in ("endpointCheck", "lastHandledTestAt")}
+    return status.model_dump(mode="json", exclude_none=True) | {
+        name: former for name, former in told.items() if former is not None
+    }
 
 
 def status_patch(former: Json, status: Json) -> Json | None:

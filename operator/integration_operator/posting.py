@@ -69,6 +69,9 @@ def transitions(former: Json, status: Json) -> Iterator[tuple[str, str, str]]:
     former_hash = former.get("observedSecretHash")
     if former_hash and status.get("observedSecretHash") not in (None, former_hash):
         yield "Normal", "CredentialsRotated", "changed credentials were noticed and handed to the workers"
+    check = status.get("endpointCheck")
+    if check and status.get("lastHandledTestAt") != former.get("lastHandledTestAt"):
+        yield "Normal" if check["passed"] else "Warning", "EndpointChecked", check["message"]
 
 
 def _conditions(status: Json) -> dict[str, Json]:

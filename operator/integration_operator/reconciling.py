@@ -20,6 +20,7 @@ from contracts.ids import ConnectionUid
 from integration_operator.conclusion import Facts, conclude, status_patch
 from integration_operator.credentials import UNWATCHED_SECONDS, CredentialReview
 from integration_operator.databases import Databases
+from integration_operator.endpoint_checks import EndpointChecks
 from integration_operator.errors import ConflictError, ForbiddenError, NotFoundError, OperatorError
 from integration_operator.kube import Json, Kube, path_to
 from integration_operator.metrics import OperatorMetrics
@@ -54,6 +55,7 @@ class Reconciler:
         publisher: Publisher,
         pools: PoolKeeper,
         review: CredentialReview,
+        checks: EndpointChecks,
         metrics: OperatorMetrics,
         term: Term,
     ) -> None:
@@ -64,6 +66,7 @@ class Reconciler:
         self._publisher = publisher
         self._pools = pools
         self._review = review
+        self._checks = checks
         self._metrics = metrics
         self._term = term
         self._published: dict[ConnectionUid, tuple[int, Publication | Refusal]] = {}
@@ -156,8 +159,13 @@ class Reconciler:
             database_error=str(failure) if failure else None,
             workers_problem=self._pools.problem(pool),
             standing=self._standing(connection),
+            check=self._checks.ended(connection.uid),
         )
         await self._write_status(facts)
+        if facts.check is not None:
+            await self._checks.told(connection)
+        if epoch is not None:
+            self._checks.consider(connection, pool, facts.check)
         if failure is not None:
             raise failure
 
@@ -302,6 +310,7 @@ class Reconciler:
         self._world.removed.pop(uid, None)
         self._published.pop(uid, None)
         self._review.forget(uid)
+        self._checks.forget(uid)
         self._count_no_more(uid)
         for pool in self._world.known_pools():
             if pool.namespace == gone.namespace and not self._world.members(pool):

@@ -241,6 +241,7 @@ def _is_news(former: ConnectionObject, seen: ConnectionObject) -> bool:
         or former.deleted_at != seen.deleted_at
         or former.reconcile_at != seen.reconcile_at
         or former.release_at != seen.release_at
+        or former.test_at != seen.test_at
         or former.finalizers != seen.finalizers
     )
 

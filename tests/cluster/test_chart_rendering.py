@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 import yaml
 
+from delivery.settings import DispatcherSettings
+from store.retention import Retention
 from tests.cluster.helm import CHART, Helm, HelmError
 from tests.cluster.program_files import ProgramMissingError, look_up
 
@@ -30,6 +32,7 @@ EVERYTHING = {
         "priorityClassName": "high",
         "serviceAccount": {"annotations": {"e": "f"}},
     },
+    "dispatcher": {"retention": {"tenants": {"acme": {"events": 7, "deadLetters": 30}}}},
     "workers": {"egressAllow": ["10.0.0.0/8", "fd00::/8"], "imagePullSecrets": ["registry"]},
     "networkPolicy": {"metricsFrom": [{"namespaceSelector": {}}]},
     "metrics": {
@@ -250,6 +253,17 @@ def test_programs_get_only_settings_that_they_know(helm: Helm) -> None:
         assert set(environment(found[program])) <= names
 
 
+def test_a_tenant_s_retention_is_what_the_dispatcher_reads(helm: Helm, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in environment(pods(helm.render(EVERYTHING))["dispatcher"]).items():
+        if isinstance(value, str):
+            monkeypatch.setenv(name, value)
+    settings = DispatcherSettings()
+
+    assert settings.events_kept() == Retention(30, {"acme": 7})
+    assert settings.attempts_kept() == Retention(30)
+    assert settings.dead_letters_kept() == Retention(90, {"acme": 30})
+
+
 def _settings(module: str, name: str) -> set[str]:
     settings = getattr(import_module(module), name)
     return {f"INTEGRATIONS_{field.upper()}" for field in settings.model_fields}
@@ -262,6 +276,7 @@ def _settings(module: str, name: str) -> set[str]:
         ({"operator": {"replica": 3}}, "replica"),
         ({"operator": {"namespaces": "acme"}}, "namespaces"),
         ({"dispatcher": {"retention": {"events": 0}}}, "retention"),
+        ({"dispatcher": {"retention": {"tenants": {"acme": {"event": 7}}}}}, "event"),
         ({"dispatcher": {"resources": {"request": {}}}}, "request"),
         ({"image": {"digest": "latest"}}, "digest"),
         ({"workers": {"egressAllow": ["10.0.0.1"]}}, "egressAllow"),

@@ -139,6 +139,7 @@ def test_there_are_no_views_or_definer_functions_around_the_policies(layer: "Lay
         ("emit_events", True),
         ("maintain", True),
         ("set_pool_credential", True),
+        ("sweep", True),
     ]
 
 
