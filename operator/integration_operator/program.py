@@ -107,7 +107,7 @@ class Operator:
                 self._queue.add(key, lane)
 
     def _not_ready(self) -> str | None:
-        return None if self._watching else "waiting for the definition of IntegrationConnections"
+        return None if self._watching else "waiting for the custom resource definitions"
 
     def _not_alive(self) -> str | None:
         if self._settings.namespaces:

@@ -21,7 +21,7 @@ from tests.cluster.kubelet.process_kubelet import ProcessKubelet
 
 INSTALLING = Path(__file__).parents[2] / "docs" / "install.md"
 NAMESPACE = "integrations"
-DEFINITION = "integrationconnections.integrations.queast.io"
+DEFINITIONS = [f"crd/integration{plural}.integrations.queast.io" for plural in ("connections", "replays")]
 ACCOUNT = f"system:serviceaccount:{NAMESPACE}:layer-integration-layer-operator"
 PASSWORD = "for tests only"
 
@@ -38,6 +38,9 @@ NARROW = {
 NEEDED = [
     ("patch", "integrations.queast.io", "integrationconnections"),
     ("patch", "integrations.queast.io", "integrationconnections/status"),
+    ("watch", "integrations.queast.io", "integrationreplays"),
+    ("delete", "integrations.queast.io", "integrationreplays"),
+    ("patch", "integrations.queast.io", "integrationreplays/status"),
     ("watch", "", "secrets"),
     ("create", "", "secrets"),
     ("patch", "apps", "deployments"),
@@ -48,6 +51,8 @@ NEEDED = [
 REFUSED = [
     ("create", "integrations.queast.io", "integrationconnections"),
     ("delete", "integrations.queast.io", "integrationconnections"),
+    ("create", "integrations.queast.io", "integrationreplays"),
+    ("patch", "integrations.queast.io", "integrationreplays"),
     ("create", "", "pods"),
     ("create", "", "pods/exec"),
     ("get", "", "configmaps"),
@@ -70,12 +75,12 @@ def own_cluster(cluster: ControlPlane, tmp_path_factory: pytest.TempPathFactory)
 
 @pytest.fixture
 def helm(own_cluster: ControlPlane, tmp_path: Path) -> Iterator[Helm]:
-    """Give helm; remove what a test has installed, and the definition, which stays otherwise."""
+    """Give helm; remove what a test has installed, and the definitions, which stay otherwise."""
     helm = Helm(tmp_path, own_cluster.admin_kubeconfig)
     yield helm
     for release in helm("list", "--namespace", NAMESPACE, "--short").split():
         helm("uninstall", release, "--namespace", NAMESPACE, "--wait")
-    own_cluster.kubectl("delete", "crd", DEFINITION, "--ignore-not-found")
+    own_cluster.kubectl("delete", *DEFINITIONS, "--ignore-not-found")
 
 
 def install(helm: Helm, values: dict[str, Any]) -> None:
@@ -157,7 +162,7 @@ def test_applying_the_rendered_manifests_again_changes_nothing(own_cluster: Cont
 
 def test_connections_outlive_the_release(own_cluster: ControlPlane, helm: Helm) -> None:
     install(helm, WITHOUT_A_NODE)
-    own_cluster.kubectl("wait", "--for=condition=Established", "--timeout=60s", f"crd/{DEFINITION}")
+    own_cluster.kubectl("wait", "--for=condition=Established", "--timeout=60s", *DEFINITIONS)
     own_cluster.kubectl("label", "namespace", "acme", "tenant.integrations.queast.io/acme=true")
     apply_connection(own_cluster, "acme")
 
@@ -169,13 +174,13 @@ def test_connections_outlive_the_release(own_cluster: ControlPlane, helm: Helm) 
 
 def test_claims_of_tenants_are_enforced(own_cluster: ControlPlane, helm: Helm) -> None:
     install(helm, WITHOUT_A_NODE)
-    own_cluster.kubectl("wait", "--for=condition=Established", "--timeout=60s", f"crd/{DEFINITION}")
+    own_cluster.kubectl("wait", "--for=condition=Established", "--timeout=60s", *DEFINITIONS)
 
     def refused() -> bool:
         try:
             apply_connection(own_cluster, "somebody-else")
         except KubectlError as error:
-            return "may not hold connections of tenant somebody-else" in error.stderr
+            return "may not hold connections and replays of tenant somebody-else" in error.stderr
         own_cluster.kubectl("delete", "iconn", "--namespace", "acme", "--all")
         return False
 
