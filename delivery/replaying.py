@@ -1,4 +1,4 @@
-"""Carries replays on beside the dispatcher: a few jobs at a time, and only where live traffic leaves room.
+"""Starts replays and carries them on beside the dispatcher: a few jobs at a time, where live traffic leaves room.
 
 Every dispatcher has a runner and one of them is elected, by a lock that lasts as long as its database connection.
 Should two believe that they are, the replay's row lets one of them write (see `store.replaying`).
@@ -13,6 +13,8 @@ import asyncio
 import logging
 import time
 
+from delivery.replay_counting import count_step
+from delivery.replay_starting import start_asked
 from delivery.replay_steps import next_step
 from programs.reconnect import Reconnecting
 from store.database import Database
@@ -27,7 +29,7 @@ PACE_SECONDS = 0.1
 """Between two looks while replays are under way."""
 
 IDLE_SECONDS = 1.0
-"""Between two looks while there is none, and between two tries to be elected."""
+"""Between two looks while there is none, two looks for resources to start, and two tries to be elected."""
 
 FORGET_SECONDS = 600.0
 
@@ -41,6 +43,7 @@ class Replaying:
         self._database = database
         self._retention_days = retention_days
         self._forget_at = 0.0
+        self._start_at = 0.0
 
     async def run(self) -> None:
         """Carry replays on until cancelled; a cancellation between two statements rolls the transaction back."""
@@ -56,6 +59,9 @@ class Replaying:
                 await forget(database, days=self._retention_days)
                 self._forget_at = time.monotonic() + FORGET_SECONDS
             began = time.monotonic()
+            if began >= self._start_at:
+                await start_asked(database)
+                self._start_at = began + IDLE_SECONDS
             under_way = await pass_once(database)
             # Never more than half of the time, however many replays there are.
             await asyncio.sleep(max(PACE_SECONDS if under_way else IDLE_SECONDS, time.monotonic() - began))
@@ -94,6 +100,8 @@ async def _carry_on(database: Database, replay: Replay) -> bool:
         await fail(database, replay, RETIRED)
         log.warning("a replay failed", extra={**_names(replay), "reason": RETIRED})
         return False
+    if replay.request.dry_run:
+        return await count_step(database, replay, routes)
     if not replay.room:
         return False
     step = await next_step(database, selection, routes, replay.progress.cursor, limit=replay.room)
