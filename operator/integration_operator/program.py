@@ -91,6 +91,8 @@ class Operator:
         match resource:
             case "integrationconnections":
                 concerned = self._world.see_connection(body, deleted=deleted)
+            case "integrationreplays":
+                concerned = self._world.see_replay(body, deleted=deleted)
             case "secrets":
                 concerned = self._world.see_secret(body, deleted=deleted)
             case "deployments":

@@ -11,6 +11,7 @@ import pytest
 
 from tests.cluster.audit import AuditLog
 from tests.cluster.control_plane import ControlPlane
+from tests.cluster.delivering import dispatcher, partner  # noqa: F401 -- fixtures
 from tests.cluster.fault_proxy import FaultProxy
 from tests.cluster.house import house  # noqa: F401 -- a fixture
 from tests.cluster.kubelet.process_kubelet import ProcessKubelet
