@@ -68,7 +68,7 @@ class Replaying:
 
 
 async def pass_once(database: Database) -> bool:
-    """Carry each connection's longest-waiting replay on by one step; say whether any replay is under way."""
+    """Carry each connection's longest-waiting replay and all dry runs on by one step; say whether any is under way."""
     replays = await running_replays(database)
     moved = set()
     for replay in replays:
@@ -76,6 +76,8 @@ async def pass_once(database: Database) -> bool:
         if replay.progress.read_to_end:
             if replay.in_queue == 0 and await complete(database, replay):
                 log.info("a replay is completed", extra=_names(replay))
+        elif replay.request.dry_run:
+            await _carry_on_or_fail(database, replay)
         elif connection not in moved and await _carry_on_or_fail(database, replay):
             moved.add(connection)
     return bool(replays)

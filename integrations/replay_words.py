@@ -108,6 +108,7 @@ def replay_document(replay: Replay, outcome: Outcome) -> dict[str, object]:
         "include_superseded": selection.include_superseded,
         "new_message_ids": request.new_message_ids,
         "dry_run": request.dry_run,
+        "resource_uid": request.resource and str(request.resource),
         "expected": request.expected,
         "jobs": progress.queued,
         "delivered": outcome.delivered,
