@@ -111,11 +111,19 @@ def versions(cluster: ControlPlane, helm: Helm) -> dict[str, str]:
     }
 
 
-def may(cluster: ControlPlane, verb: str, group: str, resource: str, namespace: str = "", name: str = "") -> bool:
+def may(
+    cluster: ControlPlane,
+    verb: str,
+    group: str,
+    resource: str,
+    namespace: str = "",
+    name: str = "",
+    user: str = ACCOUNT,
+) -> bool:
     """Ask the API server whether the operator may do something; without a namespace, in all of them."""
     kind, _, subresource = resource.partition("/")
     attributes = {"verb": verb, "group": group, "resource": kind, "subresource": subresource}
-    asked = {"user": ACCOUNT, "resourceAttributes": {**attributes, "namespace": namespace, "name": name}}
+    asked = {"user": user, "resourceAttributes": {**attributes, "namespace": namespace, "name": name}}
     with cluster.client() as client:
         answer = client.post("/apis/authorization.k8s.io/v1/subjectaccessreviews", json={"spec": asked})
     answer.raise_for_status()
@@ -207,6 +215,27 @@ def test_the_operator_of_some_namespaces_may_do_its_work_in_these_alone(own_clus
     assert [asked for asked in NEEDED if may(own_cluster, *asked)] == []
     assert may(own_cluster, "update", "coordination.k8s.io", "leases", namespace=NAMESPACE)
     assert not may(own_cluster, "update", "coordination.k8s.io", "leases", namespace="acme")
+
+
+@pytest.mark.parametrize(
+    ("role", "verbs"), [("view", {"list"}), ("edit", {"list", "create", "patch", "delete"}), ("nobody", set())]
+)
+def test_the_role_in_a_namespace_says_who_looks_at_replays_and_who_asks_for_them(
+    own_cluster: ControlPlane, helm: Helm, role: str, verbs: set[str]
+) -> None:
+    install(helm, WITHOUT_A_NODE)
+    user = f"{role}-of-acme"
+    binding = ("create", "rolebinding", user, f"--clusterrole={role}", f"--user={user}", "--namespace=acme")
+    own_cluster.kubectl(*binding)
+
+    def allowed(namespace: str, resource: str = "integrationreplays") -> set[str]:
+        asked = ("list", "create", "patch", "delete")
+        group = "integrations.queast.io"
+        return {verb for verb in asked if may(own_cluster, verb, group, resource, namespace, user=user)}
+
+    assert eventually(lambda: allowed("acme") == verbs)
+    assert "patch" not in allowed("acme", "integrationreplays/status")
+    assert allowed("globex") == set()
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,7 @@ import pytest
 
 from contracts.ids import EventId, ReplayUid, TenantId, public_event_id, public_job_id
 from delivery.replay_starting import start_asked
+from delivery.replay_steps import next_step
 from delivery.replaying import pass_once
 from store.errors import SupersededError
 from store.leadership import Term, begin_term
@@ -23,8 +24,9 @@ from store.replay_resources import (
     read_progress,
     unfinished_resources,
 )
-from store.replaying import forget
-from store.replays import UNFINISHED_AT_MOST, ReplayState
+from store.replay_selection import read_connection_routes
+from store.replaying import forget, queue
+from store.replays import UNFINISHED_AT_MOST, ReplayState, running_replays
 
 if TYPE_CHECKING:
     from tests.integration.conftest import Layer
@@ -264,6 +266,20 @@ async def test_a_dry_run_of_dead_letters_leaves_them(layer: "Layer", past: "Past
 
     assert (part.state, part.queued, part.in_queue) == (ReplayState.COMPLETED, 1, 0)
     assert layer.value("select count(*) from integration.dead_letter") == 1
+
+
+async def test_a_dry_run_cannot_be_carried_out_by_mistake(layer: "Layer", past: "Past") -> None:
+    await layer.publish()
+    await past.happened(2)
+    await start(layer, resource(dryRun=True))
+    runner = await layer.connect("dispatcher")
+    (replay,) = await running_replays(runner)
+    routes = await read_connection_routes(runner, replay.request.selection.connection)
+    step = await next_step(runner, replay.request.selection, routes, 0, limit=20)
+
+    assert len(step.candidates) == 2
+    assert await queue(runner, replay, step) is None
+    assert past.queued() == []
 
 
 async def test_a_dry_run_keeps_no_real_replay_from_going_on(layer: "Layer", past: "Past") -> None:
