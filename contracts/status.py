@@ -47,7 +47,7 @@ class ConditionStatus(StrEnum):
 
 
 class Condition(StatusModel):
-    """One aspect of the connection, in the form that all of Kubernetes uses."""
+    """One aspect of the object, in the form that all of Kubernetes uses."""
 
     type: Annotated[str, StringConstraints(min_length=1, max_length=316)]
     """What it is about, such as Ready."""

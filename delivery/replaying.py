@@ -1,4 +1,4 @@
-"""Carries replays on beside the dispatcher: a few jobs at a time, and only where live traffic leaves room.
+"""Starts replays and carries them on beside the dispatcher: a few jobs at a time, where live traffic leaves room.
 
 Every dispatcher has a runner and one of them is elected, by a lock that lasts as long as its database connection.
 Should two believe that they are, the replay's row lets one of them write (see `store.replaying`).
@@ -13,6 +13,8 @@ import asyncio
 import logging
 import time
 
+from delivery.replay_counting import count_step
+from delivery.replay_starting import start_asked
 from delivery.replay_steps import next_step
 from programs.reconnect import Reconnecting
 from store.database import Database
@@ -28,7 +30,7 @@ PACE_SECONDS = 0.1
 """Between two looks while replays are under way."""
 
 IDLE_SECONDS = 1.0
-"""Between two looks while there is none, and between two tries to be elected."""
+"""Between two looks while there is none, two looks for resources to start, and two tries to be elected."""
 
 FORGET_SECONDS = 600.0
 
@@ -42,6 +44,7 @@ class Replaying:
         self._database = database
         self._kept = kept
         self._forget_at = 0.0
+        self._start_at = 0.0
 
     async def run(self) -> None:
         """Carry replays on until cancelled; a cancellation between two statements rolls the transaction back."""
@@ -57,13 +60,16 @@ class Replaying:
                 await forget(database, self._kept)
                 self._forget_at = time.monotonic() + FORGET_SECONDS
             began = time.monotonic()
+            if began >= self._start_at:
+                await start_asked(database)
+                self._start_at = began + IDLE_SECONDS
             under_way = await pass_once(database)
             # Never more than half of the time, however many replays there are.
             await asyncio.sleep(max(PACE_SECONDS if under_way else IDLE_SECONDS, time.monotonic() - began))
 
 
 async def pass_once(database: Database) -> bool:
-    """Carry each connection's longest-waiting replay on by one step; say whether any replay is under way."""
+    """Carry each connection's longest-waiting replay and all dry runs on by one step; say whether any is under way."""
     replays = await running_replays(database)
     moved = set()
     for replay in replays:
@@ -71,6 +77,8 @@ async def pass_once(database: Database) -> bool:
         if replay.progress.read_to_end:
             if replay.in_queue == 0 and await complete(database, replay):
                 log.info("a replay is completed", extra=_names(replay))
+        elif replay.request.dry_run:
+            await _carry_on_or_fail(database, replay)
         elif connection not in moved and await _carry_on_or_fail(database, replay):
             moved.add(connection)
     return bool(replays)
@@ -95,6 +103,8 @@ async def _carry_on(database: Database, replay: Replay) -> bool:
         await fail(database, replay, RETIRED)
         log.warning("a replay failed", extra={**_names(replay), "reason": RETIRED})
         return False
+    if replay.request.dry_run:
+        return await count_step(database, replay, routes)
     if not replay.room:
         return False
     step = await next_step(database, selection, routes, replay.progress.cursor, limit=replay.room)

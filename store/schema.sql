@@ -920,6 +920,9 @@ CREATE TABLE integration.replay (
     filter_failed bigint DEFAULT 0 NOT NULL,
     moved_at timestamp with time zone DEFAULT now() NOT NULL,
     ended_at timestamp with time zone,
+    resource_uid uuid,
+    dry_run boolean DEFAULT false NOT NULL,
+    sample text[] DEFAULT '{}'::text[] NOT NULL,
     CONSTRAINT replay_cancelled_by_check CHECK (((length(cancelled_by) >= 1) AND (length(cancelled_by) <= 200))),
     CONSTRAINT replay_check CHECK ((since < until)),
     CONSTRAINT replay_check1 CHECK (((state = 'Running'::text) = (ended_at IS NULL))),
@@ -929,6 +932,8 @@ CREATE TABLE integration.replay (
     CONSTRAINT replay_check5 CHECK (((letter_ids IS NULL) = (route_ids IS NULL))),
     CONSTRAINT replay_check6 CHECK (((letter_ids IS NULL) OR (NOT ((cardinality(letter_ids) IS DISTINCT FROM cardinality(event_ids)) OR (cardinality(route_ids) IS DISTINCT FROM cardinality(event_ids)))))),
     CONSTRAINT replay_check7 CHECK (((source = 'DeadLetters'::text) OR (cause IS NULL))),
+    CONSTRAINT replay_check8 CHECK (((resource_uid IS NOT NULL) OR (NOT dry_run))),
+    CONSTRAINT replay_check9 CHECK ((dry_run OR (sample = '{}'::text[]))),
     CONSTRAINT replay_event_ids_check CHECK (((cardinality(event_ids) >= 1) AND (cardinality(event_ids) <= 1000))),
     CONSTRAINT replay_expected_check CHECK ((expected >= 0)),
     CONSTRAINT replay_filter_failed_check CHECK ((filter_failed >= 0)),
@@ -936,6 +941,7 @@ CREATE TABLE integration.replay (
     CONSTRAINT replay_queued_check CHECK ((queued >= 0)),
     CONSTRAINT replay_reason_check CHECK (((length(reason) >= 1) AND (length(reason) <= 1000))),
     CONSTRAINT replay_requested_by_check CHECK (((length(requested_by) >= 1) AND (length(requested_by) <= 200))),
+    CONSTRAINT replay_sample_check CHECK ((cardinality(sample) <= 5)),
     CONSTRAINT replay_source_check CHECK ((source = ANY (ARRAY['Events'::text, 'Jobs'::text, 'DeadLetters'::text]))),
     CONSTRAINT replay_state_check CHECK ((state = ANY (ARRAY['Running'::text, 'Completed'::text, 'Cancelled'::text, 'Failed'::text]))),
     CONSTRAINT replay_superseded_check CHECK ((superseded >= 0)),
@@ -961,6 +967,12 @@ COMMENT ON COLUMN integration.replay.revision IS 'Compare-and-swap: of two that 
 
 COMMENT ON COLUMN integration.replay.cursor IS 'How far it has read: an event''s id, a dead letter''s job id, or how many of the jobs that were named.';
 
+COMMENT ON COLUMN integration.replay.resource_uid IS 'The resource it was asked for with; null if that was a command.';
+
+COMMENT ON COLUMN integration.replay.dry_run IS 'Whether it only counts: no job is made, and queued are those that would be.';
+
+COMMENT ON COLUMN integration.replay.sample IS 'Of a dry run, public ids of the first events that would be queued.';
+
 CREATE TABLE integration.replay_edit (
     replay_id bigint NOT NULL,
     tenant_id text NOT NULL,
@@ -983,6 +995,32 @@ ALTER TABLE integration.replay ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY 
     NO MAXVALUE
     CACHE 1
 );
+
+CREATE TABLE integration.replay_resource (
+    uid uuid NOT NULL,
+    tenant_id text NOT NULL,
+    namespace text NOT NULL,
+    name text NOT NULL,
+    spec jsonb NOT NULL,
+    asked_at timestamp with time zone DEFAULT now() NOT NULL,
+    state text DEFAULT 'Asked'::text NOT NULL,
+    detail text DEFAULT ''::text NOT NULL,
+    look_at timestamp with time zone DEFAULT now() NOT NULL,
+    decided_at timestamp with time zone,
+    CONSTRAINT replay_resource_check CHECK (((state = 'Asked'::text) = (decided_at IS NULL))),
+    CONSTRAINT replay_resource_spec_check CHECK ((jsonb_typeof(spec) = 'object'::text)),
+    CONSTRAINT replay_resource_state_check CHECK ((state = ANY (ARRAY['Asked'::text, 'Started'::text, 'Refused'::text, 'Cancelled'::text])))
+);
+
+ALTER TABLE ONLY integration.replay_resource FORCE ROW LEVEL SECURITY;
+
+COMMENT ON TABLE integration.replay_resource IS 'An IntegrationReplay as the operator handed it on, by the uid of the object: handed on again, it is the same one.';
+
+COMMENT ON COLUMN integration.replay_resource.state IS 'Asked until the dispatcher has looked; Started with a replay for each connection; Refused; Cancelled before that.';
+
+COMMENT ON COLUMN integration.replay_resource.detail IS 'What it waits for, or why it was refused or cancelled.';
+
+COMMENT ON COLUMN integration.replay_resource.look_at IS 'When the dispatcher looks at it: one that waits is looked at again later, so that it holds up no other.';
 
 CREATE TABLE integration.route (
     id integer NOT NULL,
@@ -1153,6 +1191,9 @@ ALTER TABLE ONLY integration.replay_edit
 ALTER TABLE ONLY integration.replay
     ADD CONSTRAINT replay_pkey PRIMARY KEY (id);
 
+ALTER TABLE ONLY integration.replay_resource
+    ADD CONSTRAINT replay_resource_pkey PRIMARY KEY (uid);
+
 ALTER TABLE ONLY integration.route
     ADD CONSTRAINT route_connection_id_name_key UNIQUE (connection_id, name);
 
@@ -1232,6 +1273,10 @@ CREATE INDEX lane_transition_at ON integration.lane_transition USING btree (at);
 
 CREATE INDEX lane_transition_connection ON integration.lane_transition USING btree (connection_id, id);
 
+CREATE INDEX replay_resource_asked ON integration.replay_resource USING btree (look_at) WHERE (state = 'Asked'::text);
+
+CREATE INDEX replay_resource_uid ON integration.replay USING btree (resource_uid) WHERE (resource_uid IS NOT NULL);
+
 CREATE INDEX replay_running ON integration.replay USING btree (connection_id, id) WHERE (state = 'Running'::text);
 
 ALTER INDEX integration.attempt_event ATTACH PARTITION integration.attempt_default_event_id_idx;
@@ -1261,6 +1306,9 @@ ALTER TABLE ONLY integration.replay
 
 ALTER TABLE ONLY integration.replay_edit
     ADD CONSTRAINT replay_edit_replay_id_fkey FOREIGN KEY (replay_id) REFERENCES integration.replay(id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY integration.replay
+    ADD CONSTRAINT replay_resource_uid_fkey FOREIGN KEY (resource_uid) REFERENCES integration.replay_resource(uid);
 
 ALTER TABLE ONLY integration.route
     ADD CONSTRAINT route_connection_id_fkey FOREIGN KEY (connection_id) REFERENCES integration.connection(id) ON DELETE CASCADE;
@@ -1296,6 +1344,8 @@ CREATE POLICY dispatcher ON integration.pool FOR SELECT TO integration_dispatche
 
 CREATE POLICY dispatcher ON integration.replay FOR UPDATE TO integration_dispatcher USING (true);
 
+CREATE POLICY dispatcher ON integration.replay_resource FOR UPDATE TO integration_dispatcher USING (true);
+
 CREATE POLICY dispatcher ON integration.route FOR SELECT TO integration_dispatcher USING (true);
 
 CREATE POLICY dispatcher ON integration.worker TO integration_dispatcher USING (true);
@@ -1304,9 +1354,13 @@ CREATE POLICY dispatcher ON integration.worker_session FOR SELECT TO integration
 
 CREATE POLICY dispatcher_deletes ON integration.dead_letter FOR DELETE TO integration_dispatcher USING (true);
 
+CREATE POLICY dispatcher_finds ON integration.attempt FOR SELECT TO integration_dispatcher USING (true);
+
 CREATE POLICY dispatcher_forgets ON integration.dead_letter_end FOR DELETE TO integration_dispatcher USING (true);
 
 CREATE POLICY dispatcher_forgets ON integration.replay FOR DELETE TO integration_dispatcher USING (true);
+
+CREATE POLICY dispatcher_forgets ON integration.replay_resource FOR DELETE TO integration_dispatcher USING (true);
 
 CREATE POLICY dispatcher_reads ON integration.dead_letter FOR SELECT TO integration_dispatcher USING (true);
 
@@ -1317,6 +1371,10 @@ CREATE POLICY dispatcher_reads ON integration.job FOR SELECT TO integration_disp
 CREATE POLICY dispatcher_reads ON integration.lane_transition FOR SELECT TO integration_dispatcher USING (true);
 
 CREATE POLICY dispatcher_reads ON integration.replay FOR SELECT TO integration_dispatcher USING (true);
+
+CREATE POLICY dispatcher_reads ON integration.replay_resource FOR SELECT TO integration_dispatcher USING (true);
+
+CREATE POLICY dispatcher_starts ON integration.replay FOR INSERT TO integration_dispatcher WITH CHECK ((resource_uid IS NOT NULL));
 
 CREATE POLICY dispatcher_updates ON integration.lane FOR UPDATE TO integration_dispatcher USING (true);
 
@@ -1348,15 +1406,29 @@ CREATE POLICY operator ON integration.lane TO integration_operator USING (true);
 
 CREATE POLICY operator ON integration.pool TO integration_operator USING (true);
 
+CREATE POLICY operator ON integration.replay_resource FOR INSERT TO integration_operator WITH CHECK (true);
+
 CREATE POLICY operator ON integration.route TO integration_operator USING (true);
 
 CREATE POLICY operator ON integration.tenant_role TO integration_operator USING (true);
 
 CREATE POLICY operator ON integration.worker_session FOR DELETE TO integration_operator USING (true);
 
+CREATE POLICY operator_cancels ON integration.replay FOR UPDATE TO integration_operator USING ((resource_uid IS NOT NULL));
+
+CREATE POLICY operator_cancels ON integration.replay_resource FOR UPDATE TO integration_operator USING (true);
+
+CREATE POLICY operator_counts ON integration.attempt FOR SELECT TO integration_operator USING ((replay_id IS NOT NULL));
+
+CREATE POLICY operator_counts ON integration.dead_letter_end FOR SELECT TO integration_operator USING ((replay_id IS NOT NULL));
+
 CREATE POLICY operator_deletes ON integration.job FOR DELETE TO integration_operator USING (true);
 
 CREATE POLICY operator_reads ON integration.dead_letter FOR SELECT TO integration_operator USING (true);
+
+CREATE POLICY operator_reads ON integration.replay FOR SELECT TO integration_operator USING ((resource_uid IS NOT NULL));
+
+CREATE POLICY operator_reads ON integration.replay_resource FOR SELECT TO integration_operator USING (true);
 
 CREATE POLICY operator_reads ON integration.worker_session FOR SELECT TO integration_operator USING (true);
 
@@ -1402,6 +1474,8 @@ CREATE POLICY reader ON integration.replay FOR SELECT TO integration_reader USIN
 
 CREATE POLICY reader ON integration.replay_edit FOR SELECT TO integration_reader USING (true);
 
+CREATE POLICY reader ON integration.replay_resource FOR SELECT TO integration_reader USING (true);
+
 CREATE POLICY reader ON integration.route FOR SELECT TO integration_reader USING (true);
 
 CREATE POLICY reader ON integration.tenant_role FOR SELECT TO integration_reader USING (true);
@@ -1413,6 +1487,8 @@ CREATE POLICY reader ON integration.worker_session FOR SELECT TO integration_rea
 ALTER TABLE integration.replay ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE integration.replay_edit ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE integration.replay_resource ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE integration.route ENABLE ROW LEVEL SECURITY;
 
@@ -1443,6 +1519,8 @@ CREATE POLICY support_reads ON integration.lane FOR SELECT TO integration_suppor
 CREATE POLICY support_reads ON integration.replay FOR SELECT TO integration_support USING (true);
 
 CREATE POLICY support_reads ON integration.replay_edit FOR SELECT TO integration_support USING (true);
+
+CREATE POLICY support_reads ON integration.replay_resource FOR SELECT TO integration_support USING (true);
 
 CREATE POLICY support_reads ON integration.route FOR SELECT TO integration_support USING (true);
 
@@ -1563,6 +1641,21 @@ GRANT SELECT ON TABLE integration.attempt TO integration_reader;
 GRANT INSERT ON TABLE integration.attempt TO integration_worker;
 GRANT SELECT ON TABLE integration.attempt TO integration_support;
 
+GRANT SELECT(event_id) ON TABLE integration.attempt TO integration_dispatcher;
+
+GRANT SELECT(job_id) ON TABLE integration.attempt TO integration_dispatcher;
+
+GRANT SELECT(tenant_id) ON TABLE integration.attempt TO integration_dispatcher;
+
+GRANT SELECT(connection_id) ON TABLE integration.attempt TO integration_dispatcher;
+
+GRANT SELECT(route_id) ON TABLE integration.attempt TO integration_dispatcher;
+
+GRANT SELECT(outcome) ON TABLE integration.attempt TO integration_operator;
+GRANT SELECT(outcome) ON TABLE integration.attempt TO integration_dispatcher;
+
+GRANT SELECT(replay_id) ON TABLE integration.attempt TO integration_operator;
+
 GRANT SELECT ON TABLE integration.connection TO integration_reader;
 GRANT SELECT ON TABLE integration.connection TO integration_dispatcher;
 GRANT SELECT ON TABLE integration.connection TO integration_worker;
@@ -1584,9 +1677,13 @@ GRANT SELECT(subject) ON TABLE integration.dead_letter TO integration_worker;
 
 GRANT SELECT(blocks) ON TABLE integration.dead_letter TO integration_worker;
 
+GRANT SELECT(replay_id) ON TABLE integration.dead_letter TO integration_operator;
+
 GRANT SELECT ON TABLE integration.dead_letter_end TO integration_reader;
 GRANT SELECT,INSERT ON TABLE integration.dead_letter_end TO integration_support;
 GRANT SELECT,INSERT,DELETE ON TABLE integration.dead_letter_end TO integration_dispatcher;
+
+GRANT SELECT(replay_id) ON TABLE integration.dead_letter_end TO integration_operator;
 
 GRANT SELECT ON TABLE integration.dispatch_cursor TO integration_reader;
 GRANT SELECT,UPDATE ON TABLE integration.dispatch_cursor TO integration_dispatcher;
@@ -1677,43 +1774,62 @@ GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE integration.pool TO integration_opera
 
 GRANT SELECT ON TABLE integration.replay TO integration_reader;
 GRANT SELECT,INSERT ON TABLE integration.replay TO integration_support;
-GRANT SELECT,DELETE ON TABLE integration.replay TO integration_dispatcher;
+GRANT SELECT,INSERT,DELETE ON TABLE integration.replay TO integration_dispatcher;
 
 GRANT SELECT(id) ON TABLE integration.replay TO integration_worker;
+GRANT SELECT(id) ON TABLE integration.replay TO integration_operator;
 
 GRANT SELECT(connection_id) ON TABLE integration.replay TO integration_worker;
+GRANT SELECT(connection_id) ON TABLE integration.replay TO integration_operator;
+
+GRANT SELECT(requested_at) ON TABLE integration.replay TO integration_operator;
 
 GRANT SELECT(new_message_ids) ON TABLE integration.replay TO integration_worker;
 
 GRANT UPDATE(state) ON TABLE integration.replay TO integration_support;
 GRANT UPDATE(state) ON TABLE integration.replay TO integration_dispatcher;
+GRANT SELECT(state),UPDATE(state) ON TABLE integration.replay TO integration_operator;
 
 GRANT UPDATE(detail) ON TABLE integration.replay TO integration_support;
 GRANT UPDATE(detail) ON TABLE integration.replay TO integration_dispatcher;
+GRANT SELECT(detail),UPDATE(detail) ON TABLE integration.replay TO integration_operator;
 
 GRANT UPDATE(cancelled_by) ON TABLE integration.replay TO integration_support;
+GRANT UPDATE(cancelled_by) ON TABLE integration.replay TO integration_operator;
 
 GRANT UPDATE(revision) ON TABLE integration.replay TO integration_support;
 GRANT UPDATE(revision) ON TABLE integration.replay TO integration_dispatcher;
+GRANT SELECT(revision),UPDATE(revision) ON TABLE integration.replay TO integration_operator;
 
 GRANT UPDATE(cursor) ON TABLE integration.replay TO integration_dispatcher;
 
 GRANT UPDATE(read_to_end) ON TABLE integration.replay TO integration_dispatcher;
 
 GRANT UPDATE(queued) ON TABLE integration.replay TO integration_dispatcher;
+GRANT SELECT(queued) ON TABLE integration.replay TO integration_operator;
 
 GRANT UPDATE(superseded) ON TABLE integration.replay TO integration_dispatcher;
+GRANT SELECT(superseded) ON TABLE integration.replay TO integration_operator;
 
 GRANT UPDATE(unfinished) ON TABLE integration.replay TO integration_dispatcher;
+GRANT SELECT(unfinished) ON TABLE integration.replay TO integration_operator;
 
 GRANT UPDATE(gone) ON TABLE integration.replay TO integration_dispatcher;
+GRANT SELECT(gone) ON TABLE integration.replay TO integration_operator;
 
 GRANT UPDATE(filter_failed) ON TABLE integration.replay TO integration_dispatcher;
+GRANT SELECT(filter_failed) ON TABLE integration.replay TO integration_operator;
 
 GRANT UPDATE(moved_at) ON TABLE integration.replay TO integration_dispatcher;
 
 GRANT UPDATE(ended_at) ON TABLE integration.replay TO integration_support;
 GRANT UPDATE(ended_at) ON TABLE integration.replay TO integration_dispatcher;
+GRANT SELECT(ended_at),UPDATE(ended_at) ON TABLE integration.replay TO integration_operator;
+
+GRANT SELECT(resource_uid) ON TABLE integration.replay TO integration_operator;
+
+GRANT SELECT(sample) ON TABLE integration.replay TO integration_operator;
+GRANT UPDATE(sample) ON TABLE integration.replay TO integration_dispatcher;
 
 GRANT SELECT ON TABLE integration.replay_edit TO integration_reader;
 GRANT SELECT,INSERT ON TABLE integration.replay_edit TO integration_support;
@@ -1723,6 +1839,22 @@ GRANT SELECT(replay_id) ON TABLE integration.replay_edit TO integration_worker;
 GRANT SELECT(connection_id) ON TABLE integration.replay_edit TO integration_worker;
 
 GRANT SELECT(data) ON TABLE integration.replay_edit TO integration_worker;
+
+GRANT SELECT ON TABLE integration.replay_resource TO integration_reader;
+GRANT SELECT ON TABLE integration.replay_resource TO integration_support;
+GRANT SELECT,INSERT ON TABLE integration.replay_resource TO integration_operator;
+GRANT SELECT,DELETE ON TABLE integration.replay_resource TO integration_dispatcher;
+
+GRANT UPDATE(state) ON TABLE integration.replay_resource TO integration_operator;
+GRANT UPDATE(state) ON TABLE integration.replay_resource TO integration_dispatcher;
+
+GRANT UPDATE(detail) ON TABLE integration.replay_resource TO integration_operator;
+GRANT UPDATE(detail) ON TABLE integration.replay_resource TO integration_dispatcher;
+
+GRANT UPDATE(look_at) ON TABLE integration.replay_resource TO integration_dispatcher;
+
+GRANT UPDATE(decided_at) ON TABLE integration.replay_resource TO integration_operator;
+GRANT UPDATE(decided_at) ON TABLE integration.replay_resource TO integration_dispatcher;
 
 GRANT SELECT ON TABLE integration.route TO integration_reader;
 GRANT SELECT ON TABLE integration.route TO integration_dispatcher;

@@ -14,10 +14,12 @@ GROUP: Final = "integrations.queast.io"
 VERSION: Final = "v1alpha1"
 PLURAL: Final = "integrationconnections"
 KIND: Final = "IntegrationConnection"
+REPLAY_PLURAL: Final = "integrationreplays"
+REPLAY_KIND: Final = "IntegrationReplay"
 API_VERSION: Final = f"{GROUP}/{VERSION}"
 
 TENANT_CLAIM_PREFIX: Final = f"tenant.{GROUP}/"
-"""A namespace holds connections of the tenants whose name follows this in one of its labels' keys."""
+"""A namespace holds connections and replays of the tenants whose name follows this in one of its labels' keys."""
 
 CREDENTIALS_LABEL: Final = f"{GROUP}/credentials"
 """Secrets with this label (value "true") are watched, so that a rotation is noticed at once."""

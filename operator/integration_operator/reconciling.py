@@ -17,7 +17,8 @@ from uuid import UUID
 
 from contracts.connection import DeletionPolicy
 from contracts.ids import ConnectionUid
-from integration_operator.conclusion import Facts, conclude, status_patch
+from integration_operator.conclusion import Facts, conclude
+from integration_operator.conditions import status_patch
 from integration_operator.credentials import UNWATCHED_SECONDS, CredentialReview
 from integration_operator.databases import Databases
 from integration_operator.endpoint_checks import EndpointChecks
@@ -30,6 +31,7 @@ from integration_operator.pool_keeper import PoolKeeper
 from integration_operator.posting import post, post_transitions
 from integration_operator.publication import find_problems
 from integration_operator.publisher import Publisher
+from integration_operator.replay_reconciling import ReplayReconciler
 from integration_operator.work_queue import Lane, WorkQueue
 from integration_operator.world import Key, Kind, World
 from store.errors import StoreError, SupersededError
@@ -69,6 +71,7 @@ class Reconciler:
         self._checks = checks
         self._metrics = metrics
         self._term = term
+        self._replays = ReplayReconciler(kube, world, queue, database, term)
         self._published: dict[ConnectionUid, tuple[int, Publication | Refusal]] = {}
         self._counted: dict[ConnectionUid, tuple[str, str, str, str]] = {}
         self.standings: dict[ConnectionUid, Standing] = {}
@@ -85,6 +88,8 @@ class Reconciler:
                     await self._pool(key.object)
                 case Kind.REMOVAL:
                     await self._removal(key.object)
+                case Kind.REPLAY:
+                    await self._replays.reconcile(key.object)
             result = "done"
         except SupersededError:
             raise

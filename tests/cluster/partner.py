@@ -1,4 +1,4 @@
-"""A partner for whole threads: the webhook simulator as a program of its own."""
+"""A partner for whole threads, the webhook simulator, and a dispatcher: each a program of its own."""
 
 import subprocess
 import sys
@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.cluster.house import SIGNING
+from tests.cluster.house import SIGNING, House
 from tests.cluster.operators import ROOT
 
 
@@ -39,7 +39,7 @@ class Partner:
 
 
 @contextmanager
-def program(*arguments: str, environment: dict[str, str], marker: str | None = None) -> Iterator[str]:
+def _program(*arguments: str, environment: dict[str, str], marker: str | None = None) -> Iterator[str]:
     """Run a program of ours; yield the line of its output that holds the marker."""
     process = subprocess.Popen(
         [sys.executable, "-P", *arguments],
@@ -63,8 +63,16 @@ def program(*arguments: str, environment: dict[str, str], marker: str | None = N
 @pytest.fixture
 def partner() -> Iterator[Partner]:
     """Run a partner that knows our signing secret."""
-    with program("-m", "connectors.webhook.simulator", "--port", "0", environment={}, marker="http") as line:
+    with _program("-m", "connectors.webhook.simulator", "--port", "0", environment={}, marker="http") as line:
         partner = Partner(int(line.strip().rstrip("/").rpartition(":")[2].partition("/")[0]))
         partner.set(secrets=[SIGNING])
         yield partner
         partner.close()
+
+
+@pytest.fixture
+def dispatcher(house: House) -> Iterator[None]:
+    """Run a dispatcher of the house's database."""
+    environment = {"INTEGRATIONS_DATABASE_URL": house.layer.dsn("dispatcher")}
+    with _program("-m", "integrations", "dispatcher", environment=environment):
+        yield

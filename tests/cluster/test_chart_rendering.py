@@ -191,13 +191,17 @@ def test_no_rule_has_a_wildcard(helm: Helm, values: dict[str, Any]) -> None:
     assert not [rule for role in roles for rule in role["rules"] for words in rule.values() if "*" in words]
 
 
-def test_the_definition_outlives_the_release_unless_told_otherwise(helm: Helm) -> None:
+def test_definitions_outlive_the_release_unless_told_otherwise(helm: Helm) -> None:
     def annotations(values: dict[str, Any]) -> Any:
-        (found,) = [each for each in helm.render(values) if each["kind"] == "CustomResourceDefinition"]
-        return found["metadata"].get("annotations")
+        found = [each for each in helm.render(values) if each["kind"] == "CustomResourceDefinition"]
+        return [each["metadata"].get("annotations") for each in found]
 
-    assert annotations({}) == {"helm.sh/resource-policy": "keep"}
-    assert annotations({"crds": {"keep": False}}) is None
+    assert annotations({}) == [{"helm.sh/resource-policy": "keep"}] * 2
+    assert annotations({"crds": {"keep": False}}) == [None] * 2
+
+
+def _name(document: dict[str, Any]) -> str:
+    return f"{document['kind']}/{document['metadata']['name']}"
 
 
 def test_cluster_wide_files_are_rendered_as_they_are_but_for_their_labels(helm: Helm) -> None:
@@ -208,7 +212,7 @@ def test_cluster_wide_files_are_rendered_as_they_are_but_for_their_labels(helm: 
     files = (ROOT / "crds").rglob("*.yaml")
     ours = [each for file in files for each in yaml.safe_load_all(file.read_text())]
 
-    assert sorted(rendered, key=lambda each: each["kind"]) == sorted(ours, key=lambda each: each["kind"])
+    assert sorted(rendered, key=_name) == sorted(ours, key=_name)
 
 
 def test_migrations_run_before_each_release_and_find_their_account_made(helm: Helm) -> None:

@@ -5,24 +5,14 @@ kubelet. The first test is what a person does in the first five minutes; the oth
 """
 
 import time
-from collections.abc import Iterator
 from typing import Any
-
-import pytest
 
 from tests.cluster.house import SIGNING, House
 from tests.cluster.kubelet.process_kubelet import ProcessKubelet
 from tests.cluster.operators import eventually
-from tests.cluster.partner import Partner, program
+from tests.cluster.partner import Partner
 
 NEXT_SIGNING = "whsec_ZmVkY2JhOTg3NjU0MzIxMGZlZGNiYTk4NzY1NDMyMTA="
-
-
-@pytest.fixture
-def dispatcher(house: House) -> Iterator[None]:
-    environment = {"INTEGRATIONS_DATABASE_URL": house.layer.dsn("dispatcher")}
-    with program("-m", "integrations", "dispatcher", environment=environment):
-        yield
 
 
 def pods(house: House) -> list[dict[str, Any]]:

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from contracts.status import ConnectionStatus, EndpointCheck
-from integration_operator.conclusion import Credentials, EndedCheck, Facts, conclude, status_patch
+from integration_operator.conclusion import Credentials, EndedCheck, Facts, conclude
+from integration_operator.conditions import status_patch
 from integration_operator.names import ObjectKey
 from integration_operator.observed import ConnectionObject, connection_of
 from store.standing import Standing
