@@ -27,6 +27,7 @@ from store.replay_resources import (
 from store.replay_selection import read_connection_routes
 from store.replaying import forget, queue
 from store.replays import UNFINISHED_AT_MOST, ReplayState, running_replays
+from store.retention import Retention
 
 if TYPE_CHECKING:
     from tests.integration.conftest import Layer
@@ -411,7 +412,7 @@ async def test_what_ended_is_forgotten_with_its_retention_and_what_goes_on_is_ke
     await start(layer, running)
     layer.rows("update integration.replay_resource set decided_at = now() - interval '91 days'")
     layer.rows("update integration.replay set ended_at = now() - interval '91 days' where ended_at is not null")
-    await forget(runner, days=90)
+    await forget(runner, Retention(90))
 
     assert layer.column("select uid from integration.replay_resource") == [running.uid]
     assert layer.column("select resource_uid from integration.replay") == [running.uid]
