@@ -46,6 +46,7 @@ NEEDED = [
     ("patch", "apps", "deployments"),
     ("delete", "policy", "poddisruptionbudgets"),
     ("patch", "", "pods"),
+    ("create", "", "pods"),
     ("create", "events.k8s.io", "events"),
 ]
 REFUSED = [
@@ -53,7 +54,6 @@ REFUSED = [
     ("delete", "integrations.queast.io", "integrationconnections"),
     ("create", "integrations.queast.io", "integrationreplays"),
     ("patch", "integrations.queast.io", "integrationreplays"),
-    ("create", "", "pods"),
     ("create", "", "pods/exec"),
     ("get", "", "configmaps"),
     ("patch", "", "namespaces"),
