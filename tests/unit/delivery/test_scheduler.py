@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from contracts.ids import EventId, JobId, RouteId
@@ -239,10 +239,11 @@ def test_a_lane_finds_a_sender_however_many_others_hang(make_lane: MakeLane, han
     assert senders.start() is not None
 
 
+@settings(max_examples=30)
 @given(data=st.data())
 def test_tenants_occupy_alike_whatever_has_ended(make_lane: MakeLane, data: st.DataObject) -> None:
-    lanes = [fed(make_lane(number, "large"), 20) for number in range(1, 41)]
-    lanes += [fed(make_lane(number, f"small-{number}")) for number in range(41, 44)]
+    lanes = [fed(make_lane(number, "large"), 10) for number in range(1, 17)]
+    lanes += [fed(make_lane(number, f"small-{number}"), 60) for number in range(17, 20)]
     by_id = {lane.id: lane for lane in lanes}
     senders = Senders(offered(lanes), 64)
     senders.start_all()
@@ -268,9 +269,10 @@ def test_one_tenant_with_500_lanes_and_20_with_one_occupy_alike(make_lane: MakeL
     assert sum(busy[number] for number in range(1, 501)) == 10
 
 
+@settings(max_examples=30)
 @given(data=st.data())
 def test_no_sender_rests_while_a_lane_may_have_it(make_lane: MakeLane, data: st.DataObject) -> None:
-    lanes = [fed(make_lane(number, f"tenant-{number % 3}", throttle={"concurrency": 4})) for number in range(1, 13)]
+    lanes = [fed(make_lane(number, f"tenant-{number % 3}", throttle={"concurrency": 4}), 60) for number in range(1, 13)]
     by_id = {lane.id: lane for lane in lanes}
     senders = Senders(offered(lanes), 16)
     senders.start_all()
