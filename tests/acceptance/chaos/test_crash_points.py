@@ -8,8 +8,6 @@ import pytest
 from chaos.bed import Bed
 from chaos.program import Program
 
-pytestmark = pytest.mark.serial
-
 HANG = {"kind": "hang"}
 UNAVAILABLE = {"kind": "status", "status": 503}
 
