@@ -6,7 +6,7 @@ that refuses for its rate limits halves the rate, down to a floor, and time with
 refusal the bucket is empty: what it held was meant for a partner that keeps up.
 """
 
-from contracts.connection import ThrottleSpec
+from contracts.throttle import ThrottleSpec
 from delivery.concurrency import ConcurrencyLimit
 from delivery.throttle import TokenBucket
 from store.lanes import LaneRow

@@ -5,7 +5,8 @@ from datetime import UTC, datetime
 
 from rich.text import Text
 
-from contracts.connection import ThrottleSpec, parse_connection_spec
+from contracts.connection import parse_connection_spec
+from contracts.throttle import ThrottleSpec
 from integrations import output
 from store.connections import ConnectionDetails
 from store.transitions import RecordedTransition

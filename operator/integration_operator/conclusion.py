@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
-from contracts.connection import ThrottleSpec
 from contracts.status import (
     Condition,
     ConditionStatus,
@@ -20,6 +19,7 @@ from contracts.status import (
     EffectiveThrottle,
     Quarantine,
 )
+from contracts.throttle import ThrottleSpec
 from integration_operator.kube import Json
 from integration_operator.names import CREDENTIALS_LABEL, TENANT_CLAIM_PREFIX, ObjectKey
 from integration_operator.observed import ConnectionObject
