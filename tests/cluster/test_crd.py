@@ -125,7 +125,7 @@ def largest_spec() -> Document:
         "timeout": "00001m00001s",
         "retry": {"initialDelay": "1h", "maxDelay": longest, "schedule": [longest] * 32, "expireAfter": longest},
         "quarantine": {"failureRate": {"window": "00023h00059m00059s"}, "ramp": {"duration": "00023h00059m00059s"}},
-        "throttle": {"scope": "s" * 63, "dailyBudget": {"limit": 10**9, "resetZone": "Z" * 31 + "/" + "z" * 32}},
+        "throttle": {"scope": "s" * 63, "dailyBudget": {"limit": 10**9, "resetZone": "Z" * 31 + "/" + "Z" * 32}},
     }
     return spec
 
