@@ -108,6 +108,7 @@ class Keeping:
     async def _refresh(self, database: Database) -> None:
         """Take over what was published since: changed specs, and lanes that somebody else has written."""
         changed: list[ConnectionId] = []
+        self._desk.ask_again()
         versions = await store.lane_versions(database, self._desk.session)
         owned = {connection for connection, _, _ in versions}
         for gone in self._desk.lanes.keys() - owned:

@@ -109,6 +109,12 @@ class Pace:
         """Whether one more request may start."""
         return under_way < self.concurrency and now >= self.paused_until and self.bucket.available(now) >= 1
 
+    def room(self, under_way: int, now: float) -> int:
+        """Return how many more requests may start."""
+        if now < self.paused_until:
+            return 0
+        return max(0, min(self.concurrency - under_way, int(self.bucket.available(now))))
+
     def seconds_until_start(self, under_way: int, now: float) -> float | None:
         """Return how long until time alone lets a request start; None if another has to end first."""
         if under_way >= self.concurrency:
