@@ -362,7 +362,7 @@ def _judge(
 ) -> Publication | Refusal:
     budget = wanted.spec.delivery.throttle.daily_budget
     if budget is not None and budget.reset_zone in unknown_zones:
-        reason = f"spec.delivery.throttle.dailyBudget.resetZone: the database knows no time zone {budget.reset_zone}"
+        reason = f"delivery.throttle.dailyBudget.resetZone: the database knows no time zone {budget.reset_zone}"
         return Refusal(wanted.uid, f"{reason}; name one such as Europe/Berlin", RefusalCause.INVALID_SPEC)
     if published is None:
         return Publication(wanted.uid, epoch, changed=True)

@@ -9,6 +9,7 @@ session, and the day's calls not at all, so that a budget is never exceeded.
 """
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import NamedTuple
 
 from contracts.ids import ConnectionId, SessionId, TenantId
@@ -58,6 +59,33 @@ DRAW_PERMITS = statement(
 )
 
 
+READ_SCOPE = statement(
+    "read_scope",
+    "What a connection is under, and how many connections with it. $1 namespace, $2 name.",
+    """
+    select case when not starts_with(s.name, '~') then s.name end, s.requests_per_second, s.burst, s.concurrency,
+           (select count(*) from integration.lane o where o.scope_id = s.id), s.daily_limit,
+           case when s.resets_at > now() then s.spent else 0 end, s.reset_zone, s.resets_at
+    from integration.connection c
+    join integration.lane l on l.connection_id = c.id
+    join integration.throttle_scope s on s.id = l.scope_id
+    where c.namespace = $1::text and c.name = $2::text
+    """,
+)
+
+READ_BUDGETS = statement(
+    "read_budgets",
+    "Every daily budget and what of it is spent; that of a single connection goes by the connection's name.",
+    """
+    select s.tenant_id, coalesce(c.namespace || '/' || c.name, s.name), s.daily_limit,
+           case when s.resets_at > now() then s.spent else 0 end
+    from integration.throttle_scope s
+    left join integration.connection c on s.name = '~' || c.id
+    where s.daily_limit is not null
+    """,
+)
+
+
 class Draw(NamedTuple):
     """What a lane has of its scope, and wants; `used_ago_seconds` is None if it used nothing since its last draw."""
 
@@ -82,6 +110,29 @@ class Drawn(NamedTuple):
     wait_seconds: float
     day_ends_in_seconds: float | None
     crowded: bool
+
+
+class ScopeDetails(NamedTuple):
+    """What a connection is under. Without a name it is the budget of that connection alone, and limits nothing else."""
+
+    name: str | None
+    requests_per_second: float | None
+    burst: int | None
+    concurrency: int | None
+    connections: int
+    daily_limit: int | None
+    spent: int
+    reset_zone: str | None
+    resets_at: datetime | None
+
+
+class Budget(NamedTuple):
+    """The calls of a day."""
+
+    tenant: TenantId
+    scope: str
+    limit: int
+    spent: int
 
 
 async def unknown_zones(database: Database, zones: Sequence[str]) -> frozenset[str]:
@@ -109,3 +160,14 @@ async def draw_permits(database: Database, session: SessionId, draws: Sequence[D
     if not rows:
         raise LeaseLostError(f"session {session} was taken before it drew permits")
     return [Drawn._make(row) for row in rows if row[0] is not None]
+
+
+async def read_scope(database: Database, namespace: str, name: str) -> ScopeDetails | None:
+    """Return what a connection is under; None if its owner decides alone."""
+    rows = await run(database, READ_SCOPE, (namespace, name))
+    return ScopeDetails._make(rows[0]) if rows else None
+
+
+async def read_budgets(database: Database) -> list[Budget]:
+    """Return every daily budget."""
+    return [Budget._make(row) for row in await run(database, READ_BUDGETS)]

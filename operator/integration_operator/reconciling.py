@@ -33,7 +33,7 @@ from integration_operator.work_queue import Lane, WorkQueue
 from integration_operator.world import Key, Kind, World
 from store.errors import StoreError, SupersededError
 from store.leadership import Term
-from store.publication import Publication, PublishedConnection, Refusal, release, retire
+from store.publication import Publication, PublishedConnection, Refusal, RefusalCause, release, retire
 from store.removal import remove, undelivered
 from store.standing import AS_THE_SPEC_SAYS, Standing
 
@@ -127,9 +127,12 @@ class Reconciler:
         asked = connection.reconcile_at != connection.status.get("lastHandledReconcileAt")
         credentials = await self._review.review(connection, afresh=asked)
         epoch, refusal, failure = None, None, None
+        problems: tuple[str, ...] = ()
         try:
             answer = await self._publish(connection, pool)
-            if isinstance(answer, Refusal):
+            if isinstance(answer, Refusal) and answer.cause is RefusalCause.INVALID_SPEC:
+                problems = (f"spec: {answer.reason}",)
+            elif isinstance(answer, Refusal):
                 refusal = answer.reason
             else:
                 epoch = answer.epoch
@@ -148,7 +151,7 @@ class Reconciler:
         facts = Facts(
             connection,
             claimed=True,
-            problems=(),
+            problems=problems,
             credentials=credentials,
             pool=pool,
             epoch=epoch,

@@ -11,17 +11,19 @@ from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from random import Random
 from typing import TYPE_CHECKING
+from uuid import uuid4
 from zoneinfo import ZoneInfo
 
 import psycopg
 import pytest
 
-from contracts.ids import ConnectionId, SessionId
+from contracts.ids import ConnectionId, ConnectionUid, SessionId
 from store.database import Database
 from store.errors import LeaseLostError
 from store.lanes import acquire_lanes, close_session, open_session
+from store.publication import PublishedConnection, Refusal, RefusalCause, publish, write_pool
 from store.removal import remove
-from store.scopes import CHANNEL, Draw, Drawn, draw_permits
+from store.scopes import CHANNEL, Draw, Drawn, ScopeDetails, draw_permits, read_budgets, read_scope
 
 if TYPE_CHECKING:
     from tests.integration.conftest import Layer
@@ -147,6 +149,29 @@ async def test_a_budget_of_one_connection_limits_nothing_but_its_day(layer: "Lay
     published = await layer.publish(layer.spec(throttle={"dailyBudget": {"limit": 7, "resetZone": "UTC"}}))
 
     assert scopes(layer) == [(f"~{published.id}", None, None, None, 7, "UTC")]
+
+
+async def test_a_budget_of_days_in_no_zone_of_the_database_is_refused_and_the_others_are_published(
+    layer: "Layer",
+) -> None:
+    async with await layer.connect("operator") as operator:
+        pool = await write_pool(operator, "pool_a", "pool_a")
+        wanted = [
+            PublishedConnection(
+                ConnectionUid(uuid4()),
+                "acme",
+                name,
+                layer.spec(throttle={"dailyBudget": {"limit": 5, "resetZone": zone}}),
+                pool,
+            )
+            for name, zone in (("good", "Europe/Berlin"), ("bad", "Europe/Atlantis"))
+        ]
+        _, refused = await publish(operator, wanted)
+
+    assert isinstance(refused, Refusal)
+    assert refused.cause is RefusalCause.INVALID_SPEC
+    assert "dailyBudget.resetZone: the database knows no time zone Europe/Atlantis" in refused.reason
+    assert layer.column("select name from integration.connection") == ["good"]
 
 
 # The bucket ----------------------------------------------------------------------------------------------------------
@@ -410,6 +435,28 @@ async def test_a_budget_that_is_spent_outlives_the_connection_until_the_day_ends
     await layer.publish(layer.spec(throttle={"scope": "account", **budget(10)}), name="hook-0")
 
     assert layer.rows("select name, spent from integration.throttle_scope") == [("account", 10)]
+
+
+async def test_what_is_spent_can_be_read_and_is_nothing_once_the_day_has_ended(layer: "Layer") -> None:
+    await layer.publish(layer.spec(throttle=budget(7)), name="alone")
+    await layer.publish(layer.spec(throttle=budget(50, scope="account", requestsPerSecond=9.0)), name="shared")
+    ended = "update integration.throttle_scope set spent = 5, resets_at = %s"
+    layer.rows(ended, ("2100-01-01T00:00:00Z",))
+    resets_at = layer.value("select max(resets_at) from integration.throttle_scope")
+    async with await layer.connect("reader") as reader, await layer.connect("dispatcher") as dispatcher:
+        found = [await read_scope(reader, "acme", name) for name in ("alone", "shared", "nothing")]
+        budgets = await read_budgets(dispatcher)
+        layer.rows(ended, ("2020-01-01T00:00:00Z",))
+        later = [each.spent for each in await read_budgets(dispatcher)]
+
+    assert found == [
+        ScopeDetails(None, None, None, None, 1, 7, 5, "UTC", resets_at),
+        ScopeDetails("account", 9.0, 1000, 16, 1, 50, 5, "UTC", resets_at),
+        None,
+    ]
+    assert [each.scope for each in sorted(budgets, key=lambda each: each.scope)] == ["account", "acme/alone"]
+    assert [each.spent for each in budgets] == [5, 5]
+    assert later == [0, 0]
 
 
 def midnights(layer: "Layer", zone: str, first: str, days: int) -> list[datetime]:
