@@ -225,11 +225,15 @@ class Lane:
     def paused(self, until: float, now: float) -> None:
         """Note that the partner refused for its limits and asked for silence."""
         self.pace.refused(until, now)
+        if self.permits is not None:
+            self.permits.rest(until)
         self.next_turn = now
         self.changed = True
 
     def rest(self, until: float) -> None:
         """Note that the partner's budget is used up until then, although nothing was refused."""
+        if self.permits is not None:
+            self.permits.rest(until)
         if self.pace.rest(until):
             self.changed = True
 

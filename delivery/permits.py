@@ -21,6 +21,8 @@ class Permits:
     """The permits of one lane."""
 
     __slots__ = (
+        "_rest_told",
+        "_rests_until",
         "_told",
         "_untold_since",
         "_used_at",
@@ -44,6 +46,8 @@ class Permits:
         self._told: float = 0
         self._used_at: float | None = None
         self._untold_since: float | None = None
+        self._rests_until = 0.0
+        self._rest_told = 0.0
 
     def usable(self, now: float) -> bool:
         """Whether a request may start."""
@@ -58,13 +62,17 @@ class Permits:
         """Take back the permit of a request that was not sent."""
         self.in_hand += 1
 
+    def rest(self, until: float) -> None:
+        """Note that the partner asked for silence: what it counts as one rests as one."""
+        self._rests_until = max(self._rests_until, until)
+
     def next_draw(self, startable: int, under_way: int, now: float) -> float | None:
         """Return when to draw or tell, with so many requests startable and under way; None if nothing is to be said."""
         if now >= self.until:
             self.in_hand = 0
         if self.drawing:
             return None
-        if startable < self.in_hand:
+        if startable < self.in_hand or self._rests_until > max(self._rest_told, now):
             return now
         at = self._tell_at(under_way, now)
         if startable > self.in_hand:
@@ -86,7 +94,9 @@ class Permits:
         used_ago = None if self._used_at is None else now - self._used_at
         self._told = under_way + self.in_hand
         self._used_at = self._untold_since = None
-        return Draw(lane, weight, under_way, self.in_hand, used_ago, unused, startable - self.in_hand)
+        rests = self._rests_until - now if self._rests_until > max(self._rest_told, now) else None
+        self._rest_told = self._rests_until
+        return Draw(lane, weight, under_way, self.in_hand, used_ago, unused, rests, startable - self.in_hand)
 
     def drawn(self, got: Drawn | None, asked_at: float, now: float) -> None:
         """Take what was drawn; `asked_at` is from before the question was sent."""
@@ -105,3 +115,4 @@ class Permits:
         self.drawing = False
         self._untold_since = now
         self._told = math.inf
+        self._rest_told = 0.0

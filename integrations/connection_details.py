@@ -91,7 +91,10 @@ def _shared(scope: ScopeDetails | None) -> Iterator[tuple[str, str]]:
         return
     if scope.name is not None:
         limits = f"{scope.requests_per_second:g} requests a second, {scope.concurrency} at once"
-        yield "scope", f"{scope.name}: {limits}, for {scope.connections} connection(s) together"
+        paused = ""
+        if scope.paused_until is not None and scope.paused_until > datetime.now(UTC):
+            paused = f"; paused until {output.moment(scope.paused_until)}, as the partner asked"
+        yield "scope", f"{scope.name}: {limits}, for {scope.connections} connection(s) together{paused}"
     if scope.daily_limit is not None and scope.resets_at is not None:
         when = f"midnight in {scope.reset_zone}, {output.moment(scope.resets_at)}"
         rests = "; rests until then, and events wait" if scope.spent >= scope.daily_limit else ""

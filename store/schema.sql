@@ -123,7 +123,7 @@ begin
     return true;
 end $_$;
 
-CREATE FUNCTION integration.draw_permits(worker bigint, lanes integer[], weights integer[], under_way integer[], in_hand integer[], used_ago double precision[], unused integer[], wanted integer[]) RETURNS TABLE(connection integer, granted integer, wait_seconds double precision, day_ends_in_seconds double precision, crowded boolean)
+CREATE FUNCTION integration.draw_permits(worker bigint, lanes integer[], weights integer[], under_way integer[], in_hand integer[], used_ago double precision[], unused integer[], rests double precision[], wanted integer[]) RETURNS TABLE(connection integer, granted integer, wait_seconds double precision, day_ends_in_seconds double precision, crowded boolean)
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
@@ -147,11 +147,13 @@ declare
     drawn int;
     left_today int;
     since timestamptz;
+    silent_until timestamptz;
     before_me int;
     others int;
     asking int;
     free float8;
     places int;
+    paused_seconds float8;
 begin
     if not exists (select from integration.worker_session s where s.id = worker) then
         raise exception 'session % is not one of this role', worker using errcode = '42501';
@@ -162,7 +164,7 @@ begin
                                 where l.owner = worker and l.connection_id = any (lanes)))
         order by s.id for no key update
     loop
-        moment := greatest(clock_timestamp(), scope.tokens_at);
+        moment := clock_timestamp();
         rate := coalesce(scope.requests_per_second, 0);
         burst := coalesce(scope.burst::float8, 'infinity');
         concurrency := coalesce(scope.concurrency, 1000000);
@@ -180,12 +182,13 @@ begin
         set scope_id = excluded.scope_id, session = excluded.session, calls = excluded.calls, permits = excluded.permits;
         select coalesce(sum(s.permits), 0), coalesce(sum(s.permits + s.calls), 0) into held, occupied
         from integration.throttle_share s where s.scope_id = scope.id;
-        select coalesce(min(t.ago), 0), coalesce(sum(t.unused), 0) into used, back
-        from unnest(lanes, used_ago, unused) as t (lane, ago, unused)
+        select coalesce(min(t.ago), 0), coalesce(sum(t.unused), 0), moment + make_interval(secs => max(t.rests))
+        into used, back, silent_until
+        from unnest(lanes, used_ago, unused, rests) as t (lane, ago, unused, rests)
         join integration.throttle_share s on s.connection_id = t.lane and s.scope_id = scope.id and s.session = worker;
 
 -- What time has brought.
-        elapsed := extract(epoch from moment - scope.tokens_at);
+        elapsed := greatest(extract(epoch from moment - scope.tokens_at), 0);
         used := least(used, elapsed);
         scope.tokens := least(scope.tokens + rate * (elapsed - used), greatest(burst - held_before, 0));
         scope.tokens := least(scope.tokens + rate * used + back, greatest(burst - held, 0));
@@ -196,6 +199,16 @@ begin
                 scope.resets_at := integration.next_midnight(scope.reset_zone, moment);
             end if;
         end if;
+
+-- After a pause the bucket is empty.
+        if silent_until > greatest(scope.paused_until, moment) then
+            scope.paused_until := silent_until;
+            scope.tokens := 0;
+            scope.tokens_at := silent_until;
+        else
+            silent_until := null;
+        end if;
+        paused_seconds := coalesce(greatest(extract(epoch from scope.paused_until - moment), 0), 0);
 
 -- Who gets what: first those that have waited longest.
         day_ends_in_seconds := extract(epoch from scope.resets_at - moment);
@@ -218,7 +231,10 @@ begin
                 lane.wanted, left_today, floor(free) - before_me,
                 greatest(asking, floor(free * lane.weight / (lane.weight + others)))));
 
-scope.tokens := scope.tokens - granted;
+if paused_seconds > 0 then
+                granted := 0;
+            end if;
+            scope.tokens := scope.tokens - granted;
             occupied := occupied + granted;
             drawn := drawn + granted;
             if scope.daily_limit is not null then
@@ -227,6 +243,9 @@ scope.tokens := scope.tokens - granted;
             if lane.wanted = granted then
                 asking := 0;
                 wait_seconds := 0;
+            elsif paused_seconds > 0 then
+                asking := 0;
+                wait_seconds := paused_seconds;
             elsif left_today = granted then
                 asking := 0;
                 wait_seconds := day_ends_in_seconds;
@@ -254,9 +273,10 @@ scope.tokens := scope.tokens - granted;
         end loop;
 
 -- Who only waits moves no token, and takes none from the rest by cutting them off at burst early.
-        if drawn > 0 or back > 0 or held <> held_before or spent_today <> scope.spent then
+        if drawn > 0 or back > 0 or held <> held_before or spent_today <> scope.spent or silent_until is not null then
             update integration.throttle_scope s
-            set tokens = scope.tokens, tokens_at = moment, spent = spent_today, resets_at = scope.resets_at
+            set tokens = scope.tokens, tokens_at = greatest(moment, scope.tokens_at), spent = spent_today,
+                resets_at = scope.resets_at, paused_until = scope.paused_until
             where s.id = scope.id;
         end if;
         if occupied_before >= concurrency and occupied < concurrency and exists (
@@ -268,7 +288,7 @@ scope.tokens := scope.tokens - granted;
     end loop;
 end $$;
 
-COMMENT ON FUNCTION integration.draw_permits(worker bigint, lanes integer[], weights integer[], under_way integer[], in_hand integer[], used_ago double precision[], unused integer[], wanted integer[]) IS 'Take note of what lanes of a worker have of their scopes, and draw more: for each lane how many permits it got, when to ask for the rest, when the day of its budget ends, and whether somebody may wait for its requests to end.';
+COMMENT ON FUNCTION integration.draw_permits(worker bigint, lanes integer[], weights integer[], under_way integer[], in_hand integer[], used_ago double precision[], unused integer[], rests double precision[], wanted integer[]) IS 'Take note of what lanes of a worker have of their scopes, and draw more: for each lane how many permits it got, when to ask for the rest, when the day of its budget ends, and whether somebody may wait for its requests to end.';
 
 CREATE FUNCTION integration.drop_pool(pool text) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
@@ -411,8 +431,10 @@ open_lane as (
     from busy join integration.lane l using (connection_id)
     where l.state = 'Open' and not l.suspended
       and (l.paused_until is null or l.paused_until <= now() + make_interval(secs => soon_seconds))
-      and not exists (select from integration.throttle_scope s where s.id = l.scope_id and s.spent >= s.daily_limit
-                      and s.resets_at > now() + make_interval(secs => soon_seconds))
+      and not exists (
+          select from integration.throttle_scope s where s.id = l.scope_id and now() + make_interval(secs => soon_seconds)
+              < greatest(s.paused_until, case when s.spent >= s.daily_limit then s.resets_at end)
+      )
 ),
 counted as (
     select o.connection_id, o.pool_id,
@@ -436,8 +458,10 @@ probing as (
         or exists (select from integration.job j where j.state = 1 and j.connection_id = l.connection_id)
         or exists (select from integration.job j where j.state = 2 and j.connection_id = l.connection_id)
     )
-    and not exists (select from integration.throttle_scope s where s.id = l.scope_id and s.spent >= s.daily_limit
-                    and s.resets_at > now() + make_interval(secs => soon_seconds))
+    and not exists (
+        select from integration.throttle_scope s where s.id = l.scope_id and now() + make_interval(secs => soon_seconds)
+            < greatest(s.paused_until, case when s.spent >= s.daily_limit then s.resets_at end)
+    )
 )
 select p.name, extract(epoch from d.waited)::float8, least(d.backlog, counted_at_most)::int,
        least(coalesce(l.effective_rps, (c.spec #>> '{delivery,throttle,requestsPerSecond}')::float8),
@@ -1152,6 +1176,7 @@ CREATE TABLE integration.throttle_scope (
     reset_zone text,
     resets_at timestamp with time zone,
     spent integer DEFAULT 0 NOT NULL,
+    paused_until timestamp with time zone,
     CONSTRAINT throttle_scope_burst_check CHECK ((burst >= 1)),
     CONSTRAINT throttle_scope_check CHECK ((num_nulls(requests_per_second, burst, concurrency) =
 CASE
@@ -1177,6 +1202,8 @@ COMMENT ON TABLE integration.throttle_scope IS 'What some connections of a tenan
 COMMENT ON COLUMN integration.throttle_scope.tokens IS 'In the bucket at tokens_at. With what workers have drawn and not used there are never more than burst.';
 
 COMMENT ON COLUMN integration.throttle_scope.spent IS 'Calls of the day that ends at resets_at: counted when they are drawn, so that no crash makes them more than the limit.';
+
+COMMENT ON COLUMN integration.throttle_scope.paused_until IS 'The partner asked one of the connections for silence until then.';
 
 ALTER TABLE integration.throttle_scope ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
     SEQUENCE NAME integration.throttle_scope_id_seq
@@ -1738,8 +1765,8 @@ GRANT ALL ON FUNCTION integration.check_event(tenant text, type text, subject te
 
 REVOKE ALL ON FUNCTION integration.create_partition(parent text, day date) FROM PUBLIC;
 
-REVOKE ALL ON FUNCTION integration.draw_permits(worker bigint, lanes integer[], weights integer[], under_way integer[], in_hand integer[], used_ago double precision[], unused integer[], wanted integer[]) FROM PUBLIC;
-GRANT ALL ON FUNCTION integration.draw_permits(worker bigint, lanes integer[], weights integer[], under_way integer[], in_hand integer[], used_ago double precision[], unused integer[], wanted integer[]) TO integration_worker;
+REVOKE ALL ON FUNCTION integration.draw_permits(worker bigint, lanes integer[], weights integer[], under_way integer[], in_hand integer[], used_ago double precision[], unused integer[], rests double precision[], wanted integer[]) FROM PUBLIC;
+GRANT ALL ON FUNCTION integration.draw_permits(worker bigint, lanes integer[], weights integer[], under_way integer[], in_hand integer[], used_ago double precision[], unused integer[], rests double precision[], wanted integer[]) TO integration_worker;
 
 REVOKE ALL ON FUNCTION integration.drop_pool(pool text) FROM PUBLIC;
 GRANT ALL ON FUNCTION integration.drop_pool(pool text) TO integration_operator;

@@ -45,7 +45,7 @@ DRAW_PERMITS = statement(
     "draw_permits",
     "Tell what lanes have of their scopes and draw more; no row: the lease was lost. $1 session, then for each lane "
     "$2 connection, $3 weight, $4 requests under way, $5 unused permits in hand, $6 seconds since the latest use, "
-    "$7 permits given back, $8 permits wanted.",
+    "$7 permits given back, $8 seconds for which the partner wants silence, $9 permits wanted.",
     """
     with fence as materialized (
         select id from integration.worker_session where id = $1::bigint for key share
@@ -53,7 +53,8 @@ DRAW_PERMITS = statement(
     select d.connection, d.granted, d.wait_seconds, d.day_ends_in_seconds, d.crowded
     from fence
     left join lateral integration.draw_permits(
-        fence.id, $2::int[], $3::int[], $4::int[], $5::int[], $6::float8[], $7::int[], $8::int[]) d on true
+        fence.id, $2::int[], $3::int[], $4::int[], $5::int[], $6::float8[], $7::int[], $8::float8[], $9::int[]
+    ) d on true
     """,
     hot=True,
 )
@@ -65,7 +66,8 @@ READ_SCOPE = statement(
     """
     select case when not starts_with(s.name, '~') then s.name end, s.requests_per_second, s.burst, s.concurrency,
            (select count(*) from integration.lane o where o.scope_id = s.id), s.daily_limit,
-           case when s.resets_at > now() then s.spent else 0 end, s.reset_zone, s.resets_at
+           case when s.resets_at > now() then s.spent else 0 end, s.reset_zone, s.resets_at,
+           s.paused_until
     from integration.connection c
     join integration.lane l on l.connection_id = c.id
     join integration.throttle_scope s on s.id = l.scope_id
@@ -87,7 +89,10 @@ READ_BUDGETS = statement(
 
 
 class Draw(NamedTuple):
-    """What a lane has of its scope, and wants; `used_ago_seconds` is None if it used nothing since its last draw."""
+    """What a lane has of its scope, and wants.
+
+    `used_ago_seconds` is None if it used nothing since its last draw; `rests_seconds` if its partner asked for nothing.
+    """
 
     connection: ConnectionId
     weight: int
@@ -95,6 +100,7 @@ class Draw(NamedTuple):
     in_hand: int
     used_ago_seconds: float | None
     unused: int
+    rests_seconds: float | None
     wanted: int
 
 
@@ -124,6 +130,7 @@ class ScopeDetails(NamedTuple):
     spent: int
     reset_zone: str | None
     resets_at: datetime | None
+    paused_until: datetime | None
 
 
 class Budget(NamedTuple):

@@ -15,6 +15,7 @@ create table integration.throttle_scope (
     reset_zone text,
     resets_at timestamptz,
     spent int not null default 0 check (spent >= 0),
+    paused_until timestamptz,
     unique (tenant_id, name),
     check (num_nulls(requests_per_second, burst, concurrency) = case when starts_with(name, '~') then 3 else 0 end),
     check (num_nulls(daily_limit, reset_zone, resets_at) in (0, 3)),
@@ -29,6 +30,8 @@ comment on column integration.throttle_scope.tokens is
     'In the bucket at tokens_at. With what workers have drawn and not used there are never more than burst.';
 comment on column integration.throttle_scope.spent is
     'Calls of the day that ends at resets_at: counted when they are drawn, so that no crash makes them more than the limit.';
+
+comment on column integration.throttle_scope.paused_until is 'The partner asked one of the connections for silence until then.';
 
 create table integration.throttle_share (
     connection_id int primary key,
@@ -164,7 +167,8 @@ comment on function integration.arrange_scopes is
 -- Locks, in this order: the caller's session (`store.scopes`), then scopes by their ids. Publications lock scopes after
 -- lanes. Nothing is waited for while a scope is locked, so scopes are locked for no longer than these statements take.
 create function integration.draw_permits(
-    worker bigint, lanes int[], weights int[], under_way int[], in_hand int[], used_ago float8[], unused int[], wanted int[]
+    worker bigint, lanes int[], weights int[], under_way int[], in_hand int[], used_ago float8[], unused int[], rests float8[],
+    wanted int[]
 ) returns table (connection int, granted int, wait_seconds float8, day_ends_in_seconds float8, crowded boolean)
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
@@ -187,11 +191,13 @@ declare
     drawn int;
     left_today int;
     since timestamptz;
+    silent_until timestamptz;
     before_me int;
     others int;
     asking int;
     free float8;
     places int;
+    paused_seconds float8;
 begin
     if not exists (select from integration.worker_session s where s.id = worker) then
         raise exception 'session % is not one of this role', worker using errcode = '42501';
@@ -202,7 +208,7 @@ begin
                                 where l.owner = worker and l.connection_id = any (lanes)))
         order by s.id for no key update
     loop
-        moment := greatest(clock_timestamp(), scope.tokens_at);
+        moment := clock_timestamp();
         rate := coalesce(scope.requests_per_second, 0);
         burst := coalesce(scope.burst::float8, 'infinity');
         concurrency := coalesce(scope.concurrency, 1000000);
@@ -220,12 +226,13 @@ begin
         set scope_id = excluded.scope_id, session = excluded.session, calls = excluded.calls, permits = excluded.permits;
         select coalesce(sum(s.permits), 0), coalesce(sum(s.permits + s.calls), 0) into held, occupied
         from integration.throttle_share s where s.scope_id = scope.id;
-        select coalesce(min(t.ago), 0), coalesce(sum(t.unused), 0) into used, back
-        from unnest(lanes, used_ago, unused) as t (lane, ago, unused)
+        select coalesce(min(t.ago), 0), coalesce(sum(t.unused), 0), moment + make_interval(secs => max(t.rests))
+        into used, back, silent_until
+        from unnest(lanes, used_ago, unused, rests) as t (lane, ago, unused, rests)
         join integration.throttle_share s on s.connection_id = t.lane and s.scope_id = scope.id and s.session = worker;
 
         -- What time has brought.
-        elapsed := extract(epoch from moment - scope.tokens_at);
+        elapsed := greatest(extract(epoch from moment - scope.tokens_at), 0);
         used := least(used, elapsed);
         scope.tokens := least(scope.tokens + rate * (elapsed - used), greatest(burst - held_before, 0));
         scope.tokens := least(scope.tokens + rate * used + back, greatest(burst - held, 0));
@@ -236,6 +243,16 @@ begin
                 scope.resets_at := integration.next_midnight(scope.reset_zone, moment);
             end if;
         end if;
+
+        -- After a pause the bucket is empty.
+        if silent_until > greatest(scope.paused_until, moment) then
+            scope.paused_until := silent_until;
+            scope.tokens := 0;
+            scope.tokens_at := silent_until;
+        else
+            silent_until := null;
+        end if;
+        paused_seconds := coalesce(greatest(extract(epoch from scope.paused_until - moment), 0), 0);
 
         -- Who gets what: first those that have waited longest.
         day_ends_in_seconds := extract(epoch from scope.resets_at - moment);
@@ -258,6 +275,9 @@ begin
                 lane.wanted, left_today, floor(free) - before_me,
                 greatest(asking, floor(free * lane.weight / (lane.weight + others)))));
 
+            if paused_seconds > 0 then
+                granted := 0;
+            end if;
             scope.tokens := scope.tokens - granted;
             occupied := occupied + granted;
             drawn := drawn + granted;
@@ -267,6 +287,9 @@ begin
             if lane.wanted = granted then
                 asking := 0;
                 wait_seconds := 0;
+            elsif paused_seconds > 0 then
+                asking := 0;
+                wait_seconds := paused_seconds;
             elsif left_today = granted then
                 asking := 0;
                 wait_seconds := day_ends_in_seconds;
@@ -294,9 +317,10 @@ begin
         end loop;
 
         -- Who only waits moves no token, and takes none from the rest by cutting them off at burst early.
-        if drawn > 0 or back > 0 or held <> held_before or spent_today <> scope.spent then
+        if drawn > 0 or back > 0 or held <> held_before or spent_today <> scope.spent or silent_until is not null then
             update integration.throttle_scope s
-            set tokens = scope.tokens, tokens_at = moment, spent = spent_today, resets_at = scope.resets_at
+            set tokens = scope.tokens, tokens_at = greatest(moment, scope.tokens_at), spent = spent_today,
+                resets_at = scope.resets_at, paused_until = scope.paused_until
             where s.id = scope.id;
         end if;
         if occupied_before >= concurrency and occupied < concurrency and exists (
@@ -317,7 +341,7 @@ grant execute on function integration.next_midnight, integration.knows_zone, int
 grant execute on function integration.draw_permits to integration_worker;
 
 -- Demand and standing -------------------------------------------------------------------------------------------------
--- As in the sixth migration; but a lane whose day is spent rests, and one goes no faster than its scope.
+-- As in the sixth migration; but a lane rests with its scope, and goes no faster than its scope.
 create or replace function integration.lane_demand(counted_at_most int, soon_seconds float8)
 returns table (pool text, waited_seconds float8, backlog int, requests_per_second float8, concurrency int)
 language sql stable as $$
@@ -352,8 +376,10 @@ open_lane as (
     from busy join integration.lane l using (connection_id)
     where l.state = 'Open' and not l.suspended
       and (l.paused_until is null or l.paused_until <= now() + make_interval(secs => soon_seconds))
-      and not exists (select from integration.throttle_scope s where s.id = l.scope_id and s.spent >= s.daily_limit
-                      and s.resets_at > now() + make_interval(secs => soon_seconds))
+      and not exists (
+          select from integration.throttle_scope s where s.id = l.scope_id and now() + make_interval(secs => soon_seconds)
+              < greatest(s.paused_until, case when s.spent >= s.daily_limit then s.resets_at end)
+      )
 ),
 counted as (
     select o.connection_id, o.pool_id,
@@ -377,8 +403,10 @@ probing as (
         or exists (select from integration.job j where j.state = 1 and j.connection_id = l.connection_id)
         or exists (select from integration.job j where j.state = 2 and j.connection_id = l.connection_id)
     )
-    and not exists (select from integration.throttle_scope s where s.id = l.scope_id and s.spent >= s.daily_limit
-                    and s.resets_at > now() + make_interval(secs => soon_seconds))
+    and not exists (
+        select from integration.throttle_scope s where s.id = l.scope_id and now() + make_interval(secs => soon_seconds)
+            < greatest(s.paused_until, case when s.spent >= s.daily_limit then s.resets_at end)
+    )
 )
 select p.name, extract(epoch from d.waited)::float8, least(d.backlog, counted_at_most)::int,
        least(coalesce(l.effective_rps, (c.spec #>> '{delivery,throttle,requestsPerSecond}')::float8),

@@ -131,6 +131,20 @@ async def test_the_places_of_a_worker_that_died_are_free_with_its_session(house:
     assert (before, len(answering.calls)) == (0, 8)
 
 
+async def test_a_partner_that_asks_one_connection_for_silence_gets_it_from_all(house: "House") -> None:
+    await publish_all(house, NAMES[:2])
+    house.simulator.change("/north", script=[Status(status=429, retry_after_seconds=600)])
+    house.start_worker("first")
+    house.start_dispatcher()
+    house.layer.emit("company-1")
+    await house.until(lambda: scope(house, "paused_until") is not None)
+    house.start_worker("second", pool="pool_b")
+    await house.until(lambda: house.layer.value("select count(*) from integration.throttle_share") == 2)
+
+    assert house.simulator.stats("/east").received == 0
+    assert house.jobs() == 2
+
+
 async def test_deliveries_rest_when_the_day_is_spent_and_go_on_with_the_next(house: "House") -> None:
     partner = Partner()
     await publish_all(house, dailyBudget={"limit": 10, "resetZone": "Europe/Berlin"})

@@ -67,7 +67,7 @@ async def _fill(layer: "Layer") -> None:
         async with await layer.connect(pool) as worker:
             session = await open_session(worker, published.pool, "worker", timedelta(minutes=5))
             (lane,) = await acquire_lanes(worker, published.pool, session, limit=1)
-            await draw_permits(worker, session, [Draw(lane, 1, 0, 0, None, 0, 1)])
+            await draw_permits(worker, session, [Draw(lane, 1, 0, 0, None, 0, None, 1)])
         layer.admin.execute(
             "insert into integration.job (pool_id, id, connection_id, route_id, event_id, event_at, subject)"
             " select %s, nextval('integration.job_id'), r.connection_id, r.id, e.id, e.at, 1"

@@ -311,6 +311,15 @@ async def test_a_lane_whose_day_is_spent_asks_for_nobody_until_it_is_all_but_ove
     assert found == [0, 1]
 
 
+async def test_a_lane_whose_scope_is_paused_asks_for_nobody(layer: "Layer") -> None:
+    published = await layer.publish(layer.spec(throttle={"scope": "account"}))
+    add_job(layer, published.id)
+    before = len(await demand_of(layer))
+    layer.admin.execute("update integration.throttle_scope set paused_until = now() + interval '1 minute'")
+
+    assert (before, await demand_of(layer)) == (1, [])
+
+
 async def test_a_lane_asks_for_no_more_than_its_scope_lets_through(layer: "Layer") -> None:
     for name, rate in (("fast", 20.0), ("slow", 3.0)):
         spec = layer.spec(throttle={"scope": "account", "requestsPerSecond": rate})

@@ -205,7 +205,7 @@ def parameters_of(volume: Volume) -> dict[Statement, tuple[str, Sequence[object]
             ),
             JOBS_A_LANE + 100,
         ),
-        scopes.DRAW_PERMITS: ("pool_a", (volume.session, lanes_50, *([1] * 50 for _ in range(6))), 0),
+        scopes.DRAW_PERMITS: ("pool_a", (volume.session, lanes_50, *([1] * 50 for _ in range(7))), 0),
         # Each connection with jobs is found, its first job read, and up to the limit counted.
         pools.READ_DEMAND: ("operator", (10, 5.0), LANES * 40),
         standing.READ_STANDINGS: ("operator", (), LANES * 10),

@@ -47,8 +47,16 @@ class Claimant:
     asks_at: float = 0.0
     calls: list[float] = field(default_factory=list)
 
-    async def tell(self, wanted: int = 0, *, in_hand: int = 0, unused: int = 0, used_ago: float | None = None) -> Drawn:
-        draw = Draw(self.lane, self.weight, self.under_way, in_hand, used_ago, unused, wanted)
+    async def tell(
+        self,
+        wanted: int = 0,
+        *,
+        in_hand: int = 0,
+        unused: int = 0,
+        used_ago: float | None = None,
+        rests: float | None = None,
+    ) -> Drawn:
+        draw = Draw(self.lane, self.weight, self.under_way, in_hand, used_ago, unused, rests, wanted)
         (drawn,) = await draw_permits(self.database, self.session, [draw])
         return drawn
 
@@ -79,7 +87,10 @@ async def claimants(
 
 def pass_time(layer: "Layer", seconds: float) -> None:
     """Move what scopes and queues remember into the past."""
-    for table, columns in (("scope", ("tokens_at", "resets_at")), ("share", ("asks_since", "comes_at"))):
+    for table, columns in (
+        ("scope", ("tokens_at", "resets_at", "paused_until")),
+        ("share", ("asks_since", "comes_at")),
+    ):
         moved = ", ".join(f"{column} = {column} - {seconds} * interval '1 s'" for column in columns)
         layer.rows(f"update integration.throttle_{table} set {moved}")
 
@@ -258,6 +269,18 @@ async def test_an_empty_scope_says_when_the_next_token_comes(layer: "Layer") -> 
     assert again == pytest.approx(10, abs=1)
 
 
+async def test_when_the_partner_asks_one_for_silence_all_are_silent_and_no_burst_follows(layer: "Layer") -> None:
+    async with claimants(layer, 2, requestsPerSecond=1.0, burst=10) as (asked, other):
+        await asked.tell(0, rests=60.0)
+        await asked.tell(0, rests=20.0)
+        silent = await other.tell(5)
+        pass_time(layer, 61.5)
+        after = await other.tell(5)
+
+    assert (silent.granted, after.granted) == (0, 1)
+    assert silent.wait_seconds == pytest.approx(60, abs=2)
+
+
 # Fairness ------------------------------------------------------------------------------------------------------------
 
 
@@ -344,14 +367,14 @@ async def test_nobody_draws_for_a_session_of_another_pool(layer: "Layer") -> Non
     async with claimants(layer, 2) as (first, second):
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
             await second.database.execute(
-                b"select integration.draw_permits($1::bigint, '{1}', '{1}', '{0}', '{0}', '{null}', '{0}', '{9}')",
+                b"select integration.draw_permits($1::bigint, '{1}', '{1}', '{0}', '{0}', '{null}', '{0}', '{null}', '{9}')",
                 (first.session,),
             )
 
 
 async def test_a_lane_of_somebody_else_gets_no_answer(layer: "Layer") -> None:
     async with claimants(layer, 2) as (first, second):
-        stranger = Draw(second.lane, 1, 0, 0, None, 0, 1)
+        stranger = Draw(second.lane, 1, 0, 0, None, 0, None, 1)
 
         assert await draw_permits(first.database, first.session, [stranger]) == []
 
@@ -370,7 +393,7 @@ async def test_workers_that_draw_at_once_from_several_scopes_never_lock_each_oth
         granted = 0
         for number in range(100):
             turned = lanes[number % 3 :] + lanes[: number % 3]
-            draws = [Draw(lane, 1, 0, 0, 0.0, 0, 2) for lane in turned]
+            draws = [Draw(lane, 1, 0, 0, 0.0, 0, None, 2) for lane in turned]
             granted += sum(drawn.granted for drawn in await draw_permits(database, session, draws))
         return granted
 
@@ -450,8 +473,8 @@ async def test_what_is_spent_can_be_read_and_is_nothing_once_the_day_has_ended(l
         later = [each.spent for each in await read_budgets(dispatcher)]
 
     assert found == [
-        ScopeDetails(None, None, None, None, 1, 7, 5, "UTC", resets_at),
-        ScopeDetails("account", 9.0, 1000, 16, 1, 50, 5, "UTC", resets_at),
+        ScopeDetails(None, None, None, None, 1, 7, 5, "UTC", resets_at, None),
+        ScopeDetails("account", 9.0, 1000, 16, 1, 50, 5, "UTC", resets_at, None),
         None,
     ]
     assert [each.scope for each in sorted(budgets, key=lambda each: each.scope)] == ["account", "acme/alone"]

@@ -129,6 +129,25 @@ def test_an_end_is_told_soon_and_at_once_if_others_may_wait_for_the_place(
     assert permits.next_draw(0, 0, 5.0) == at
 
 
+def test_silence_that_the_partner_asked_for_is_told_once_and_again_if_no_answer_came(permits: Permits) -> None:
+    permits.rest(30.0)
+    at = permits.next_draw(0, 0, 10.0)
+    first = draw(permits, 0, now=10.0)
+    permits.not_drawn(11.0)
+    second = draw(permits, 0, now=12.0)
+    drawn(permits, 0)
+
+    assert (at, first.rests_seconds, second.rests_seconds) == (10.0, 20.0, 18.0)
+    assert draw(permits, 0, now=13.0).rests_seconds is None
+
+
+def test_a_lane_whose_partner_asks_for_silence_tells_its_scope(lane: Lane) -> None:
+    lane.rest(30.0)
+    assert lane.permits is not None
+
+    assert draw(lane.permits, 0).rests_seconds == 30.0
+
+
 def test_a_permit_is_lost_with_the_day_it_was_counted_in(permits: Permits) -> None:
     drawn(permits, 3, now=10.0, day_ends_in_seconds=5.0)
     usable = [permits.usable(at) for at in (14.9, 15.0)]

@@ -52,7 +52,7 @@ STOPPED = WELL._replace(
 TRANSITION = RecordedTransition(1, AT, "Open", "Quarantined", "Worker", "HTTP 503", 7)
 
 
-SHARED = ScopeDetails("account", 9.0, 20, 4, 3, 1000, 250, "Europe/Berlin", AT)
+SHARED = ScopeDetails("account", 9.0, 20, 4, 3, 1000, 250, "Europe/Berlin", AT, None)
 
 
 def printed(
@@ -115,8 +115,15 @@ def test_what_a_connection_shares_is_told_and_what_is_left_of_its_day(capsys: py
     assert document["scope"] == SHARED._asdict()
 
 
+def test_a_scope_that_the_partner_has_silenced_says_until_when(capsys: pytest.CaptureFixture[str]) -> None:
+    future, past = (SHARED._replace(paused_until=AT.replace(year=year)) for year in (2126, 2020))
+
+    assert "connection(s) together; paused until" in printed(capsys, WELL, scope=future)
+    assert "paused" not in printed(capsys, WELL, scope=past)
+
+
 def test_a_connection_whose_day_is_spent_says_that_it_rests(capsys: pytest.CaptureFixture[str]) -> None:
-    alone = ScopeDetails(None, None, None, None, 1, 1000, 1000, "UTC", AT)
+    alone = ScopeDetails(None, None, None, None, 1, 1000, 1000, "UTC", AT, None)
     text = printed(capsys, WELL, scope=alone)
 
     assert "1000 of 1000 calls made" in text
