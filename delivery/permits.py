@@ -13,6 +13,9 @@ from store.scopes import Draw, Drawn
 TELL_SECONDS = 0.05
 """How long the end of a request waits to be told with others, where nobody waits for its place."""
 
+LAST_SECONDS = 90.0
+"""Before the end of a day nothing is given back. No statement takes so long, so none reaches into the next day."""
+
 NO_ANSWER_SECONDS = 1.0
 """When to ask again that was answered nothing: the lane has another scope by then, or another owner."""
 
@@ -90,6 +93,8 @@ class Permits:
         """Say what there is and what is wanted; nothing else is said until `drawn` or `not_drawn`."""
         unused = max(self.in_hand - startable, 0)
         self.in_hand -= unused
+        if now > self.until - LAST_SECONDS:
+            unused = 0
         self.drawing = True
         used_ago = None if self._used_at is None else now - self._used_at
         self._told = under_way + self.in_hand

@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import httpx
+import pytest
 
 from integration_operator import conclusion
 from tests.cluster.control_plane import ControlPlane
@@ -19,10 +20,11 @@ def test_the_first_connection_is_accepted_as_it_is_written(cluster: ControlPlane
     cluster.kubectl("delete", f"--filename={example}", "--wait=false")
 
 
-def test_strict_validation_finds_no_unknown_field_in_the_example(
-    cluster: ControlPlane, crds: list[str], api: httpx.Client
+@pytest.mark.parametrize("name", ["first-connection.yaml", "shared-account.yaml"])
+def test_strict_validation_finds_no_unknown_field_in_an_example(
+    cluster: ControlPlane, crds: list[str], api: httpx.Client, name: str
 ) -> None:
-    example = (ROOT / "examples" / "kubernetes" / "first-connection.yaml").read_text().split("---")[-1]
+    example = (ROOT / "examples" / "kubernetes" / name).read_text().split("---")[-1]
     answer = api.post(
         "/apis/integrations.queast.io/v1alpha1/namespaces/default/integrationconnections",
         params={"dryRun": "All", "fieldValidation": "Strict"},
@@ -39,6 +41,6 @@ def test_every_reason_of_ready_is_explained() -> None:
     source = Path(conclusion.__file__).read_text()
     used = set(re.findall(r'ConditionStatus\.(?:FALSE|TRUE), "([A-Za-z]+)"', source))
     used |= set(re.findall(r'"Ready", no, "([A-Za-z]+)"', source))
-    healthy = {"Ready", "Suspended", "Valid", "Unwatched", "Published", "Available", "Waiting"}
+    healthy = {"Ready", "Suspended", "Valid", "Unwatched", "Published", "Available", "Waiting", "DailyBudgetSpent"}
 
     assert explained == used - healthy

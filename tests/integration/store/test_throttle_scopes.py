@@ -87,10 +87,8 @@ async def claimants(
 
 def pass_time(layer: "Layer", seconds: float) -> None:
     """Move what scopes and queues remember into the past."""
-    for table, columns in (
-        ("scope", ("tokens_at", "resets_at", "paused_until")),
-        ("share", ("asks_since", "comes_at")),
-    ):
+    remembered = {"scope": ("tokens_at", "resets_at", "paused_until"), "share": ("asks_since", "comes_at")}
+    for table, columns in remembered.items():
         moved = ", ".join(f"{column} = {column} - {seconds} * interval '1 s'" for column in columns)
         layer.rows(f"update integration.throttle_{table} set {moved}")
 
@@ -367,7 +365,7 @@ async def test_nobody_draws_for_a_session_of_another_pool(layer: "Layer") -> Non
     async with claimants(layer, 2) as (first, second):
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
             await second.database.execute(
-                b"select integration.draw_permits($1::bigint, '{1}', '{1}', '{0}', '{0}', '{null}', '{0}', '{null}', '{9}')",
+                b"select integration.draw_permits($1, '{1}', '{1}', '{0}', '{0}', '{null}', '{0}', '{null}', '{9}')",
                 (first.session,),
             )
 

@@ -129,6 +129,14 @@ def test_an_end_is_told_soon_and_at_once_if_others_may_wait_for_the_place(
     assert permits.next_draw(0, 0, 5.0) == at
 
 
+def test_what_is_left_when_a_day_ends_is_not_given_to_the_next(permits: Permits) -> None:
+    drawn(permits, 3, day_ends_in_seconds=1000.0)
+    early = draw(permits, 2, now=900.0)
+    late = draw(permits, 0, now=950.0)
+
+    assert (early.unused, late.unused, permits.in_hand) == (1, 0, 0)
+
+
 def test_silence_that_the_partner_asked_for_is_told_once_and_again_if_no_answer_came(permits: Permits) -> None:
     permits.rest(30.0)
     at = permits.next_draw(0, 0, 10.0)
