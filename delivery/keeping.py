@@ -147,7 +147,7 @@ class Keeping:
                 lane.releasing = number >= share.fair
                 desk.review(lane, now)
         await self._release(
-            database, [lane for lane in desk.lanes.values() if lane.releasing and lane.jobs.idle and lane.is_written]
+            database, [lane for lane in desk.lanes.values() if lane.releasing and lane.can_change_hands]
         )
 
     async def _reconcile(self, database: Database) -> None:

@@ -120,6 +120,11 @@ class Lane:
         return not (self.changed or self.being_written)
 
     @property
+    def can_change_hands(self) -> bool:
+        """Whether nothing of it is under way, or waits to be written down, or to be told to its scope."""
+        return self.jobs.idle and self.is_written and (self.permits is None or self.permits.all_told)
+
+    @property
     def has_room(self) -> bool:
         """Whether more jobs should be read from the database."""
         return self.delivers and self.jobs.has_room

@@ -16,6 +16,9 @@ TELL_SECONDS = 0.05
 LAST_SECONDS = 90.0
 """Before the end of a day nothing is given back. No statement takes so long, so none reaches into the next day."""
 
+LONGEST_WAIT_SECONDS = 60.0
+"""When to ask again at the latest: others may have given back what was all drawn."""
+
 NO_ANSWER_SECONDS = 1.0
 """When to ask again that was answered nothing: the lane has another scope by then, or another owner."""
 
@@ -69,6 +72,11 @@ class Permits:
         """Note that the partner asked for silence: what it counts as one rests as one."""
         self._rests_until = max(self._rests_until, until)
 
+    @property
+    def all_told(self) -> bool:
+        """Whether the database knows that a lane without requests under way holds nothing of its scope."""
+        return not (self.drawing or self.in_hand or self._told) and self._used_at is None
+
     def next_draw(self, startable: int, under_way: int, now: float) -> float | None:
         """Return when to draw or tell, with so many requests startable and under way; None if nothing is to be said."""
         if now >= self.until:
@@ -109,9 +117,11 @@ class Permits:
         if got is None:
             self.ask_at = now + NO_ANSWER_SECONDS
             return
+        if now >= self.until:
+            self.in_hand = 0
         self.in_hand += got.granted
         self._told += got.granted
-        self.ask_at = now + got.wait_seconds
+        self.ask_at = now + min(got.wait_seconds, LONGEST_WAIT_SECONDS)
         self.crowded = got.crowded
         self.until = math.inf if got.day_ends_in_seconds is None else asked_at + got.day_ends_in_seconds
 

@@ -8,7 +8,9 @@ CREATE FUNCTION integration.arrange_scopes(tenants text[]) RETURNS void
     SET search_path TO 'pg_catalog', 'pg_temp'
     AS $$
 begin
-    -- A changed limit is in force with the commit. What is spent of a day stays spent, whatever happens to the limit.
+    perform from integration.throttle_scope s where s.tenant_id = any (tenants) order by s.id for no key update;
+
+-- A changed limit is in force with the commit. What is spent of a day stays spent, whatever happens to the limit.
     insert into integration.throttle_scope as s
         (tenant_id, name, requests_per_second, burst, concurrency, daily_limit, reset_zone, resets_at)
     select w.*, integration.next_midnight(w.reset_zone, now())
@@ -47,6 +49,12 @@ update integration.lane l set scope_id = w.scope_id
         where o.tenant_id = any (tenants)
     ) w
     where l.connection_id = w.connection_id and l.scope_id is distinct from w.scope_id;
+
+-- What a lane had of a scope that it has left is free.
+    delete from integration.throttle_share h using integration.throttle_scope s
+    where s.id = h.scope_id and s.tenant_id = any (tenants) and not exists (
+        select from integration.lane l where l.connection_id = h.connection_id and l.scope_id = h.scope_id
+    );
 
 -- One without connections that has been used today is kept: the partner has counted those calls.
     delete from integration.throttle_scope s
@@ -1571,6 +1579,8 @@ CREATE POLICY operator ON integration.tenant_role TO integration_operator USING 
 
 CREATE POLICY operator ON integration.throttle_scope TO integration_operator USING (true);
 
+CREATE POLICY operator ON integration.throttle_share TO integration_operator USING (true);
+
 CREATE POLICY operator ON integration.worker_session FOR DELETE TO integration_operator USING (true);
 
 CREATE POLICY operator_deletes ON integration.job FOR DELETE TO integration_operator USING (true);
@@ -1995,6 +2005,7 @@ GRANT SELECT ON TABLE integration.throttle_scope TO integration_worker;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE integration.throttle_scope TO integration_operator;
 
 GRANT SELECT ON TABLE integration.throttle_share TO integration_reader;
+GRANT SELECT,DELETE ON TABLE integration.throttle_share TO integration_operator;
 
 GRANT SELECT ON TABLE integration.worker TO integration_reader;
 GRANT INSERT ON TABLE integration.worker TO integration_worker;

@@ -66,12 +66,14 @@ alter table integration.throttle_share force row level security;
 create policy reader on integration.throttle_scope for select to integration_reader using (true);
 create policy reader on integration.throttle_share for select to integration_reader using (true);
 create policy operator on integration.throttle_scope to integration_operator using (true);
+create policy operator on integration.throttle_share to integration_operator using (true);
 create policy dispatcher on integration.throttle_scope for select to integration_dispatcher using (true);
 create policy worker on integration.throttle_scope for select to integration_worker
     using (tenant_id in (select t.tenant_id from integration.tenant_role t where t.role = current_user));
 grant select on integration.throttle_scope to integration_reader, integration_dispatcher, integration_worker;
 grant select, insert, update, delete on integration.throttle_scope to integration_operator;
 grant select on integration.throttle_share to integration_reader;
+grant select, delete on integration.throttle_share to integration_operator;
 do $$
 begin
     -- draw_permits runs as the schema's owner, who sees of lanes and sessions what the pool's role sees that calls it.
@@ -104,6 +106,8 @@ comment on function integration.knows_zone is 'Whether this server''s time zone 
 create function integration.arrange_scopes(tenants text[]) returns void
 language plpgsql set search_path = pg_catalog, pg_temp as $$
 begin
+    perform from integration.throttle_scope s where s.tenant_id = any (tenants) order by s.id for no key update;
+
     -- A changed limit is in force with the commit. What is spent of a day stays spent, whatever happens to the limit.
     insert into integration.throttle_scope as s
         (tenant_id, name, requests_per_second, burst, concurrency, daily_limit, reset_zone, resets_at)
@@ -144,6 +148,12 @@ begin
     ) w
     where l.connection_id = w.connection_id and l.scope_id is distinct from w.scope_id;
 
+    -- What a lane had of a scope that it has left is free.
+    delete from integration.throttle_share h using integration.throttle_scope s
+    where s.id = h.scope_id and s.tenant_id = any (tenants) and not exists (
+        select from integration.lane l where l.connection_id = h.connection_id and l.scope_id = h.scope_id
+    );
+
     -- One without connections that has been used today is kept: the partner has counted those calls.
     delete from integration.throttle_scope s
     where s.tenant_id = any (tenants) and (s.spent = 0 or s.resets_at <= now())
@@ -164,11 +174,12 @@ comment on function integration.arrange_scopes is
 -- before him wait for, and while others wait nobody takes more than his share. One that does not come at the time he was
 -- told to has lost his turn.
 --
--- Locks, in this order: the caller's session (`store.scopes`), then scopes by their ids. Publications lock scopes after
--- lanes. Nothing is waited for while a scope is locked, so scopes are locked for no longer than these statements take.
+-- Locks, in this order: the caller's session (`store.scopes`), then scopes by their ids, then what the caller's own lanes
+-- have of them. Publications lock scopes after lanes, by their ids as well, all of a tenant before they change anything of
+-- one. Nothing else is waited for while a scope is locked, so it is for no longer than these statements take.
 create function integration.draw_permits(
-    worker bigint, lanes int[], weights int[], under_way int[], in_hand int[], used_ago float8[], unused int[], rests float8[],
-    wanted int[]
+    worker bigint, lanes int[], weights int[], under_way int[], in_hand int[], used_ago float8[], unused int[],
+    rests float8[], wanted int[]
 ) returns table (connection int, granted int, wait_seconds float8, day_ends_in_seconds float8, crowded boolean)
 language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare

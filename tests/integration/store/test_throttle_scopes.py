@@ -352,6 +352,53 @@ async def test_the_places_of_a_dead_worker_are_free(layer: "Layer") -> None:
         assert (before, await living.draw(4)) == (0, 4)
 
 
+@pytest.mark.parametrize("leaves", ["its scope", "for good"])
+async def test_the_places_of_a_connection_that_leaves_are_free(layer: "Layer", leaves: str) -> None:
+    async with claimants(layer, 2, requestsPerSecond=1000.0, burst=1000, concurrency=4) as (leaving, staying):
+        await leaving.draw(4)
+        await leaving.tell(0)
+        before = await staying.draw(4)
+        if leaves == "its scope":
+            await layer.publish(name="hook-0")
+        else:
+            async with await layer.connect("operator") as operator:
+                await remove(operator, [layer.published["acme/hook-0"].uid], keep=False, reason="gone")
+
+        assert (before, await staying.draw(4)) == (0, 4)
+
+
+async def test_publications_and_draws_at_once_never_lock_each_other_out(layer: "Layer") -> None:
+    names = ("one", "two", "three")
+    for scope in names:  # named against the order of their making
+        published = await layer.publish(layer.spec(throttle={"scope": scope, "burst": 5}), name=scope)
+    database = await layer.connect("pool_a")
+    session = await open_session(database, published.pool, "worker", LEASE)
+    lanes = await acquire_lanes(database, published.pool, session, limit=3)
+
+    async def draw() -> None:
+        for _ in range(150):
+            await draw_permits(database, session, [Draw(lane, 1, 0, 0, 0.0, 0, None, 2) for lane in lanes])
+
+    async def publish_often() -> None:
+        async with await layer.connect("operator") as operator:
+            for burst in range(6, 36):
+                wanted = [
+                    PublishedConnection(
+                        layer.published[f"acme/{name}"].uid,
+                        "acme",
+                        name,
+                        layer.spec(throttle={"scope": name, "burst": burst}),
+                        published.pool,
+                    )
+                    for name in names
+                ]
+                await publish(operator, wanted)
+
+    await asyncio.gather(draw(), publish_often())
+
+    assert layer.column("select burst from integration.throttle_scope") == [35, 35, 35]
+
+
 async def test_a_worker_whose_lease_was_taken_draws_nothing(layer: "Layer") -> None:
     async with claimants(layer, 2) as (dead, living):
         await close_session(dead.database, dead.session)

@@ -7,7 +7,7 @@ import pytest
 
 from contracts.ids import ConnectionId, EventId, JobId, RouteId, ScopeId
 from delivery.lane import Lane
-from delivery.permits import TELL_SECONDS, Permits
+from delivery.permits import LONGEST_WAIT_SECONDS, TELL_SECONDS, Permits
 from store.jobs import Job
 from store.scopes import Draw, Drawn
 
@@ -127,6 +127,37 @@ def test_an_end_is_told_soon_and_at_once_if_others_may_wait_for_the_place(
 
     assert permits.next_draw(0, 1, 5.0) is None
     assert permits.next_draw(0, 0, 5.0) == at
+
+
+def test_what_is_drawn_when_a_day_has_begun_does_not_revive_what_is_left_of_the_former(permits: Permits) -> None:
+    drawn(permits, 3, day_ends_in_seconds=5.0)
+    draw(permits, 5, now=4.9)
+    drawn(permits, 2, now=5.1, day_ends_in_seconds=1000.0)
+
+    assert permits.in_hand == 2
+
+
+def test_one_that_waits_long_looks_sooner_for_what_others_gave_back(permits: Permits) -> None:
+    draw(permits, 3)
+    drawn(permits, 0, wait=10_000.0)
+
+    assert permits.next_draw(3, 0, 1.0) == LONGEST_WAIT_SECONDS
+
+
+def test_a_lane_changes_hands_only_when_it_holds_nothing_of_its_scope(lane: Lane) -> None:
+    permits = lane.permits
+    assert permits is not None
+    drawn(permits, 1)
+    holding = lane.can_change_hands
+    entry = lane.start(0.0)
+    lane.under_way -= 1
+    lane.jobs.settled(entry)
+    untold = lane.can_change_hands
+    draw(permits, 0)
+    telling = lane.can_change_hands
+    drawn(permits, 0)
+
+    assert (holding, untold, telling, lane.can_change_hands) == (False, False, False, True)
 
 
 def test_what_is_left_when_a_day_ends_is_not_given_to_the_next(permits: Permits) -> None:
