@@ -483,6 +483,34 @@ async def test_permits_lost_with_a_worker_count_and_those_given_back_do_not(laye
     assert layer.value("select spent from integration.throttle_scope") == 26
 
 
+@pytest.mark.parametrize("seed", range(3))
+async def test_whatever_becomes_of_workers_a_day_has_no_more_calls_than_its_budget(layer: "Layer", seed: int) -> None:
+    random, limit, calls, lost = Random(seed), 60, 0, 0
+    async with claimants(layer, 4, **budget(limit)) as workers:
+        in_hand = dict.fromkeys(range(4), 0)
+        while layer.value("select spent from integration.throttle_scope") < limit:
+            number = random.randrange(4)
+            worker = workers[number]
+            match random.choice(("draw", "draw", "use", "use", "give back", "die")):
+                case "draw":
+                    in_hand[number] += (await worker.tell(random.randint(1, 5), in_hand=in_hand[number])).granted
+                case "use":
+                    calls, in_hand[number] = calls + in_hand[number], 0
+                case "give back":
+                    await worker.tell(0, unused=in_hand[number])
+                    in_hand[number] = 0
+                case "die":
+                    lost, in_hand[number] = lost + in_hand[number], 0
+                    await close_session(worker.database, worker.session)
+                    pool = layer.published[f"acme/hook-{number}"].pool
+                    worker.session = await open_session(worker.database, pool, f"worker-{number}", LEASE)
+                    await acquire_lanes(worker.database, pool, worker.session, limit=1)
+        refused = [(await worker.tell(5)).granted for worker in workers]
+
+    assert refused == [0] * 4
+    assert calls + sum(in_hand.values()) + lost == limit
+
+
 async def test_a_changed_budget_keeps_what_is_spent(layer: "Layer") -> None:
     async with claimants(layer, 1, **budget(10)) as (worker,):
         spent = [await worker.draw(20)]
