@@ -10,7 +10,8 @@ CREATE FUNCTION integration.arrange_scopes(tenants text[]) RETURNS void
 begin
     perform from integration.throttle_scope s where s.tenant_id = any (tenants) order by s.id for no key update;
 
--- A changed limit is in force with the commit. What is spent of a day stays spent, whatever happens to the limit.
+-- A changed limit is in force with the commit, and not for what has accrued before. What is spent of a day stays
+    -- spent, whatever happens to the limit.
     insert into integration.throttle_scope as s
         (tenant_id, name, requests_per_second, burst, concurrency, daily_limit, reset_zone, resets_at)
     select w.*, integration.next_midnight(w.reset_zone, now())
@@ -32,6 +33,11 @@ begin
     order by w.tenant_id, w.name
     on conflict (tenant_id, name) do update
     set requests_per_second = excluded.requests_per_second, burst = excluded.burst, concurrency = excluded.concurrency,
+        tokens = case when s.burst is null then s.tokens else least(
+            s.tokens + s.requests_per_second * greatest(extract(epoch from now() - s.tokens_at), 0),
+            greatest(s.burst - (select coalesce(sum(h.permits), 0) from integration.throttle_share h
+                                where h.scope_id = s.id), 0)) end,
+        tokens_at = greatest(s.tokens_at, now()),
         daily_limit = excluded.daily_limit, reset_zone = excluded.reset_zone,
         resets_at = case when s.reset_zone = excluded.reset_zone then s.resets_at else excluded.resets_at end,
         spent = case when excluded.daily_limit is null or s.resets_at <= now() then 0 else s.spent end

@@ -249,6 +249,19 @@ async def test_what_is_given_back_can_be_drawn_again(layer: "Layer") -> None:
         assert (await second.tell(10)).granted == 7
 
 
+async def test_raised_limits_hold_from_then_on_and_not_for_the_time_before(layer: "Layer") -> None:
+    async with claimants(layer, 1, requestsPerSecond=0.01, burst=10) as (worker,):
+        await worker.draw(10)
+        await worker.draw(0)
+        pass_time(layer, 100_000.0)
+        raised = {"scope": "account", "concurrency": 1000, "requestsPerSecond": 0.02, "burst": 500}
+        await layer.publish(layer.spec(throttle=raised), name="hook-0")
+        before = await worker.draw(500)
+        pass_time(layer, 5_000.0)
+
+    assert (before, await worker.draw(500)) == (10, 100)
+
+
 async def test_a_repeated_call_draws_nothing_twice(layer: "Layer") -> None:
     async with claimants(layer, 1, requestsPerSecond=0.001, burst=10) as (worker,):
         granted = [(await worker.tell(6)).granted for _ in range(2)]
