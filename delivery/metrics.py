@@ -124,6 +124,12 @@ class DispatcherMetrics:
             ("table",),
             registry=registry,
         )
+        self.swept = Counter(
+            "integrations_swept_rows",
+            "Rows deleted because they outlived their tenant's own retention, or the default beside a longer one.",
+            ("table",),
+            registry=registry,
+        )
 
         self._daily_limit = Gauge(
             "integrations_daily_budget_calls", "Calls that a daily budget has.", _BUDGET, registry=registry

@@ -1,7 +1,7 @@
 """Throttle scopes: limits that several connections share, and daily budgets, exact whoever owns the lanes under them.
 
 A scope is a row. Publications bring it to what its connections state; workers draw permits from it, each for one call,
-and tell what became of those they have. What both do is in two functions of the database (seventh migration), so that a
+and tell what became of those they have. What both do is in two functions of the database (ninth migration), so that a
 row is locked for one round trip at most. Lanes without a scope cost no statement here.
 
 A worker that dies loses the permits it had drawn: their tokens return as time passes, their places with the end of its

@@ -4,14 +4,17 @@ Receivers recognise a repeated delivery by `webhook-id`, which is the delivery's
 request that was sent and not answered may simply be sent again.
 """
 
+from datetime import timedelta
+from time import monotonic
 from typing import ClassVar
 
 from connectors.connector import Connection, Delivery, Endpoint
 from connectors.context import ConnectorContext, CredentialMissingError
 from connectors.errors import UnusableCredentialError
 from connectors.webhook.client import send_webhook
-from connectors.webhook.payloads import write_request
-from connectors.webhook.settings import ReceiverSource
+from connectors.webhook.handshake import Handshake
+from connectors.webhook.payloads import Headers, write_request
+from connectors.webhook.settings import Receiver, ReceiverSource
 from contracts.connection import Provider, WebhookConnectionSpec
 from contracts.outcomes import Misconfigured, Report
 
@@ -29,6 +32,9 @@ class WebhookConnector:
         self._time_limit = spec.delivery.timeout
         self._receivers = ReceiverSource(spec.webhook, context.credentials)
         self._http = context.http
+        self._handshake = (
+            Handshake(spec.webhook.handshake, spec.delivery, context.http) if spec.webhook.handshake else None
+        )
 
     async def send(self, delivery: Delivery) -> Report:
         """Send one signed request and say what came of it."""
@@ -38,7 +44,19 @@ class WebhookConnector:
             return Report(Misconfigured(), detail=str(error))
         body, headers = write_request(self._format, delivery, receiver.keys, int(delivery.sent_at))
         headers += receiver.headers
+        if self._handshake is not None:
+            return await self._with_permission(self._handshake, receiver, headers, body)
         return await send_webhook(self._http, receiver, headers, body, self._time_limit)
+
+    async def _with_permission(self, handshake: Handshake, receiver: Receiver, headers: Headers, body: bytes) -> Report:
+        began = monotonic()
+        refusal = await handshake.ask(receiver)
+        if refusal is not None:
+            return refusal
+        left = self._time_limit - timedelta(seconds=monotonic() - began)
+        handshake.count()
+        report = await send_webhook(self._http, receiver, [*headers, handshake.header], body, left)
+        return handshake.slow_down(report)
 
     def check_credentials(self) -> None:
         """Resolve the receiver; raise CredentialMissingError or UnusableCredentialError."""

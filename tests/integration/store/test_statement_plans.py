@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 import psycopg
 import pytest
@@ -29,6 +30,7 @@ from store import (
     removal,
     replay_edits,
     replay_requests,
+    replay_resources,
     replay_selection,
     replaying,
     replays,
@@ -209,6 +211,8 @@ def parameters_of(volume: Volume) -> dict[Statement, tuple[str, Sequence[object]
         # Each connection with jobs is found, its first job read, and up to the limit counted.
         pools.READ_DEMAND: ("operator", (10, 5.0), LANES * 40),
         standing.READ_STANDINGS: ("operator", (), LANES * 10),
+        # Asked every two seconds about each replay that goes on.
+        replay_resources.READ_PARTS: ("operator", (uuid4(),), 0),
         dispatch.READ_NEW_EVENTS: ("dispatcher", (str(EVENTS - 100), [str(EVENTS - 500)], True, 1000), 202),
         dispatch.WRITE_JOBS: (
             "dispatcher",
@@ -277,6 +281,7 @@ GUARDED = [
     dispatch.WRITE_JOBS,
     replaying.QUEUE_REPLAY_JOBS,
     scopes.DRAW_PERMITS,
+    replay_resources.READ_PARTS,
 ]
 
 
@@ -388,6 +393,7 @@ def test_every_statement_can_be_prepared(volume: Volume, volume_layer: "Layer", 
         removal,
         replay_edits,
         replay_requests,
+        replay_resources,
         replay_selection,
         replaying,
         replays,

@@ -1,9 +1,9 @@
-"""Limits that several connections share, and daily budgets."""
+"""Replays that people ask for with a resource, and dry runs that the dispatcher carries out."""
 
 from store.migrations.plain_sql import run_sql_beside
 
-revision = "0007"
-down_revision = "0006"
+revision = "0008"
+down_revision = "0007"
 
 
 def upgrade() -> None:
