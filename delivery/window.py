@@ -205,6 +205,11 @@ class Window:
         return bool(self._ready) and self._ready[0].loaded
 
     @property
+    def ready(self) -> int:
+        """How many jobs may start once their events are loaded."""
+        return len(self._ready)
+
+    @property
     def has_ready(self) -> bool:
         """Whether there is a job that may start once its event is loaded."""
         return bool(self._ready)
