@@ -15,7 +15,6 @@ from benchmarks.result import Result, percentile
 
 HEALTHY = 49
 ILL = ("hang", "drip", "limit")
-ROUNDS = 3
 HEALTHY_RATE = 160
 """Events a second to the healthy partners; the ill ones get a quarter of that besides, 20 % of all."""
 
@@ -33,7 +32,7 @@ EMIT = (
 )
 
 
-def dead_partner(bed: Bed, seconds: int) -> tuple[list[float], list[float]]:
+def dead_partner(bed: Bed, seconds: int, rounds: int) -> tuple[list[float], list[float]]:
     """Return latencies (ms) of 49 healthy partners alone, and beside one that hangs, one that drips and one with 429.
 
     All have the limits of a spec that says nothing of them, and a tenant of their own.
@@ -46,7 +45,7 @@ def dead_partner(bed: Bed, seconds: int) -> tuple[list[float], list[float]]:
         f"\\set tenant case when :n % 5 = 0 then {HEALTHY} + (:n / 5) % {len(ILL)} else :n % {HEALTHY} end\n"
         + SCRIPT.replace("'t0'", tenant)
     )
-    for _ in range(ROUNDS):
+    for _ in range(rounds):
         bed.reset()
         sink = Sink(bed.directory)
         try:
@@ -154,7 +153,7 @@ def until(condition: Callable[[], bool]) -> None:
 def results(bed: Bed, scale: float) -> list[Result]:
     """Run all of it."""
     seconds = max(2, int(20 * scale))
-    found = [_compared("dead_partner_p99_ratio", *dead_partner(bed, seconds), 1.05)]
+    found = [_compared("dead_partner_p99_ratio", *dead_partner(bed, seconds, max(1, int(3 * scale))), 1.05)]
     shares = tenant_shares(bed, max(200, int(2_000 * scale)))
     fair = shares.total() / (TENANTS_OF_ONE + 1)
     furthest = max(abs(shares[f"t{i}"] / fair - 1) for i in range(TENANTS_OF_ONE + 1))

@@ -16,10 +16,9 @@ RATE = 100
 
 BACKLOGGED = 100
 SLOW = {"throttle": {"requestsPerSecond": 1, "burst": 1, "concurrency": 1}}
-SETTLE_SECONDS = 10
 
 
-def cpu_per_delivery(bed: Bed, connections: int, events: int) -> float:
+def cpu_per_delivery(bed: Bed, connections: int, events: int, settle_seconds: float) -> float:
     """Return CPU seconds a delivery of all programs and PostgreSQL, every event going to ten of the connections."""
     bed.reset()
     sink = Sink(bed.directory)
@@ -29,7 +28,7 @@ def cpu_per_delivery(bed: Bed, connections: int, events: int) -> float:
         asyncio.run(bed.publish(connections, url=sink.url, tenants=tenants))
         with programs(bed) as running:
             until(lambda: _owned(bed) == connections)
-            time.sleep(SETTLE_SECONDS / 2)
+            time.sleep(settle_seconds)
             before = bed.postgres_cpu() + cpu_of(*running)
             options = ("-c", str(PRODUCERS), "-j", "1", "-t", str(events // PRODUCERS), "-R", str(RATE), "-D", "n=0")
             bed.pgbench(script, *options).communicate()
@@ -40,7 +39,7 @@ def cpu_per_delivery(bed: Bed, connections: int, events: int) -> float:
         sink.close()
 
 
-def worker_memory(bed: Bed, backlog: int) -> float:
+def worker_memory(bed: Bed, backlog: int, settle_seconds: float) -> float:
     """Return bytes that a worker holds for itself with so many jobs queued in a hundred slow lanes."""
     bed.reset()
     asyncio.run(bed.publish_each([Endpoint("t0", "http://127.0.0.1:9/", SLOW) for _ in range(BACKLOGGED)]))
@@ -55,7 +54,7 @@ def worker_memory(bed: Bed, backlog: int) -> float:
         admin.execute("analyze integration.job")
     with bed.program("noop-worker") as worker:
         until(lambda: _owned(bed) == BACKLOGGED)
-        time.sleep(SETTLE_SECONDS)
+        time.sleep(settle_seconds)
         return float(worker.memory_full_info().uss)
 
 
@@ -63,11 +62,12 @@ def results(bed: Bed, scale: float) -> list[Result]:
     """Run all of it."""
     events = max(160, int(3_000 * scale))
     few, many = 10, max(100, int(5_000 * min(1, 4 * scale)))
-    at_few, at_many = cpu_per_delivery(bed, few, events), cpu_per_delivery(bed, many, events)
+    settle = min(10, 2 + 40 * scale)
+    at_few, at_many = (cpu_per_delivery(bed, number, events, settle) for number in (few, many))
     detail = f"{at_many * 1e6:.0f} µs at {many:,} connections, {at_few * 1e6:.0f} µs at {few}"
     found = [Result.at_most("connections_cost_ratio", at_many / at_few, 1.2, "many / few", detail)]
     jobs = max(50_000, int(10_000_000 * scale))
-    none, full = worker_memory(bed, 0), worker_memory(bed, jobs)
+    none, full = (worker_memory(bed, number, settle) for number in (0, jobs))
     detail = f"{full / 1e6:.1f} MB with {jobs:,} jobs, {none / 1e6:.1f} MB with none"
     found.append(Result.at_most("worker_backlog_mb", (full - none) / 1e6, 5, "MB", detail))
     return found

@@ -24,6 +24,14 @@ FIGURES = {
     "latency_p99_ms",
     "wal_bytes_per_delivery",
 }
+ISOLATION_FIGURES = {
+    "dead_partner_p99_ratio",
+    "tenant_share_error",
+    "replay_live_p99_ratio",
+    "connections_cost_ratio",
+    "worker_backlog_mb",
+    "throttle_error",
+}
 OPERATOR_FIGURES = {
     "operator_cold_start_s",
     "operator_warm_start_s",
@@ -46,6 +54,15 @@ def test_every_promised_figure_is_measured_and_written_down(tmp_path: Path) -> N
     by_name = {figure["name"]: figure["value"] for figure in found}
     assert by_name["claim_backlog_ratio"] < 3
     assert by_name["sql_per_delivery"] < 1
+
+
+def test_isolation_size_and_shared_limits_are_measured(tmp_path: Path) -> None:
+    by_name = {figure["name"]: figure["value"] for figure in _measured(tmp_path, "isolation", "size", "throttle")}
+
+    assert by_name.keys() == ISOLATION_FIGURES
+    # What no machine excuses: a limit that is not kept, a tenant that takes most of it all.
+    assert by_name["throttle_error"] < 0.5
+    assert by_name["tenant_share_error"] < 3
 
 
 @pytest.mark.serial
