@@ -11,7 +11,7 @@ from typing import Final
 from store.pools import PoolDemand
 
 WORKER_RATE: Final = 1_000.0
-"""Deliveries a second that one worker is counted with; measured: over 3,000 on one core (`docs/benchmarks.md`)."""
+"""Deliveries a second that one worker is counted with; measured: over 3,000 on one core (`docs/performance.md`)."""
 
 TARGET_SECONDS: Final = 30.0
 """The time in which a backlog should be gone."""
