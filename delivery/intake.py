@@ -131,7 +131,7 @@ class Intake:
             return
         limit = max(10, min(WINDOW // 2, JOBS_AT_ONCE // len(wanting)))
         for lane in wanting:
-            lane.jobs.size = max(20, min(WINDOW, MEMORY_JOBS // (len(self._desk.hungry) + len(wanting))))
+            lane.jobs.size = max(20, min(lane.jobs.most, MEMORY_JOBS // (len(self._desk.hungry) + len(wanting))))
         with _being_read(wanting):
             jobs = await lane_jobs(database, [(lane.id, lane.jobs.cursor) for lane in wanting], limit=limit)
             found = _by_lane(jobs)
