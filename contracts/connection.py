@@ -15,21 +15,20 @@ from typing import Annotated, Final, Literal, Self, assert_never
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
-    ConfigDict,
     Field,
     Strict,
     StringConstraints,
     ValidationError,
     model_validator,
 )
-from pydantic.alias_generators import to_camel
 
 from contracts.durations import Duration, DurationBounds
 from contracts.errors import InvalidSpecError
 from contracts.ids import TenantId
 from contracts.patterns import EVENT_TYPE_LIMIT, EVENT_TYPE_PATTERN
 from contracts.problems import Problem, describe, problems_of, show
+from contracts.webhook_batch import BATCH_NEEDS_CLOUD_EVENTS, WebhookBatch
+from contracts.wire import WireModel
 
 DNS_LABEL = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
 DNS_SUBDOMAIN = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$"
@@ -158,21 +157,6 @@ class Isolation(StrEnum):
     CONNECTION = "Connection"
 
 
-class WireModel(BaseModel):
-    """A part of the document: closed, immutable, camelCase on the wire."""
-
-    model_config = ConfigDict(
-        alias_generator=to_camel,
-        validate_by_name=True,
-        validate_by_alias=True,
-        serialize_by_alias=True,
-        extra="forbid",
-        frozen=True,
-        hide_input_in_errors=True,
-        use_attribute_docstrings=True,
-    )
-
-
 SecretName = Annotated[str, StringConstraints(min_length=1, max_length=253, pattern=DNS_SUBDOMAIN)]
 SecretKey = Annotated[str, StringConstraints(min_length=1, max_length=253, pattern=DATA_KEY)]
 
@@ -270,6 +254,15 @@ class WebhookSettings(WireModel):
     """More headers for every request, each name once."""
     tls: WebhookTls | None = None
     """What the receiver's certificate is checked against; the public CAs by default."""
+    batch: WebhookBatch | None = None
+    """Send many events in one request, in the batch format of CloudEvents; needs format: CloudEvents. One event in a
+    request by default."""
+
+    @model_validator(mode="after")
+    def _batches_are_cloud_events(self) -> Self:
+        if self.batch is not None and self.format is not WebhookFormat.CLOUD_EVENTS:
+            raise ValueError(BATCH_NEEDS_CLOUD_EVENTS)
+        return self
 
     @model_validator(mode="after")
     def _header_names_are_unique(self) -> Self:
