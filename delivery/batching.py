@@ -42,7 +42,7 @@ class Batching:
         jobs, entries = first.lane.jobs, [first]
         most = 1 + gathering.companions(first)
         room = gathering.size(time.monotonic()) - _known_size(first)
-        while len(entries) < most and jobs.is_ready:
+        while len(entries) < most and room >= 0 and jobs.is_ready:
             entry = jobs.start()
             if self._consequences.ended_unsent(entry, joined=True):
                 continue
@@ -52,7 +52,7 @@ class Batching:
                 jobs.put_back(entry)
                 break
             entries.append(entry)
-        gathering.taken(jobs)
+        gathering.taken(len(entries), jobs, by_size=room < 0)
         return entries
 
     async def send(self, entries: Sequence[Entry], gathering: Gathering) -> None:

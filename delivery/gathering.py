@@ -25,6 +25,7 @@ class Gathering:
         self.items = limits.items
         self._size = self._largest = limits.size
         self._remembered_until = 0.0
+        self._enough = limits.items
         self._delay = limits.delay.total_seconds()
         self._until: float | None = None
 
@@ -32,12 +33,16 @@ class Gathering:
         """Return how long to wait for more jobs; call whenever some are ready, as it begins with the first of them."""
         if self._until is None:
             self._until = now + self._delay
-        if jobs.ready >= self.items or jobs.waiting > jobs.ready or not jobs.has_room:
+        if jobs.ready >= self._enough or jobs.waiting > jobs.ready or not jobs.has_room:
             return 0.0
         return max(0.0, self._until - now)
 
-    def taken(self, jobs: Window) -> None:
-        """Note that a request was filled; what is left over has waited already."""
+    def taken(self, items: int, jobs: Window, *, by_size: bool) -> None:
+        """Note that a request was filled with so many; what is left over has waited already.
+
+        One that its size ended tells how many are enough for the next: until that one is filled, sizes are not known.
+        """
+        self._enough = items if by_size else self.items
         if not jobs.has_ready:
             self._until = None
 

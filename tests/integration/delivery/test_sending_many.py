@@ -114,12 +114,14 @@ async def test_a_lone_job_is_sent_when_its_delay_is_over(house: "House") -> None
 async def test_what_comes_within_the_delay_travels_together(house: "House") -> None:
     partner = Partner(BatchLimits(3, 1_000_000, timedelta(hours=1)))
     await start(house, partner)
-    for index in range(3):
+    emit(house, 3)
+    await house.until_settled()  # the worker is there
+    for index in range(3, 6):
         house.layer.emit(f"subject-{index}", number=index)
-        await house.until(lambda arrived=index + 1: house.jobs() in (arrived, 0))  # type: ignore[misc]
+        await house.until(lambda: house.undispatched() == 0)
     await house.until_settled()
 
-    assert partner.numbers() == [[0, 1, 2]]
+    assert partner.numbers() == [[0, 1, 2], [3, 4, 5]]
 
 
 async def test_a_worker_that_is_told_to_stop_does_not_wait_for_more_to_send(house: "House") -> None:
@@ -284,6 +286,24 @@ async def test_what_has_expired_or_is_superseded_does_not_travel(house: "House")
 
     assert sorted(number(delivery) for request in partner.requests for delivery in request) == [3, 4, 5]
     assert house.layer.rows("select reason from integration.dead_letter") == [("Expired",)]
+
+
+async def test_a_job_that_expired_on_its_way_into_a_request_gives_back_no_token(house: "House") -> None:
+    partner = Partner(BatchLimits(2, 1_000_000, timedelta()))
+    await house.publish(
+        throttle={"concurrency": 5, "requestsPerSecond": 0.001, "burst": 1}, retry={"expireAfter": "1h"}
+    )
+    house.start_dispatcher()
+    emit(house, 4)
+    await house.until(lambda: house.jobs() == 4)
+    house.layer.rows(
+        "update integration.job set event_at = event_at - interval '2 hours'"
+        " where id = (select min(id) + 1 from integration.job)"
+    )
+    house.start_worker(factory=partner.open)
+    await house.until(lambda: house.jobs() == 1)
+
+    assert partner.numbers() == [[0, 2]]
 
 
 async def test_a_large_event_is_sent_in_a_request_of_its_own(house: "House") -> None:

@@ -31,13 +31,13 @@ def feed(lane: Lane, number: int, subject: int | None = None, attempts: int = 0)
     return entry
 
 
-def take(lane: Lane, number: int) -> None:
+def take(lane: Lane, number: int, *, by_size: bool = False) -> None:
     """Fill a request as `delivery.batching` does."""
     lane.start(NOW)
     for _ in range(number - 1):
         lane.jobs.start()
     assert lane.gathering is not None
-    lane.gathering.taken(lane.jobs)
+    lane.gathering.taken(number, lane.jobs, by_size=by_size)
 
 
 def test_a_few_jobs_wait_for_others_but_no_longer_than_the_delay(lane: Lane) -> None:
@@ -74,6 +74,15 @@ def test_what_was_left_over_by_a_full_request_has_waited_since_it_came(lane: Lan
 
     assert not lane.may_start(NOW + DELAY - 0.1)
     assert lane.may_start(NOW + DELAY)
+
+
+def test_a_backlog_of_large_events_waits_for_nothing(lane: Lane) -> None:
+    for number in range(ITEMS):
+        feed(lane, number)
+    take(lane, 2, by_size=True)
+
+    assert lane.jobs.ready == 2
+    assert lane.may_start(NOW)
 
 
 def test_the_next_jobs_have_a_delay_of_their_own(lane: Lane) -> None:
