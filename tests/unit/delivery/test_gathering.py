@@ -1,12 +1,15 @@
 """A lane waits for more to send at once only as long as that gains something."""
 
+import asyncio
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from connectors.connector import BatchLimits
-from contracts.ids import EventId, JobId, RouteId
+from contracts.ids import EventId, JobId, PoolId, RouteId, SessionId
+from delivery.clock import DatabaseClock
+from delivery.desk import Desk
 from delivery.gathering import REMEMBERED_SECONDS, Gathering
 from delivery.lane import Lane
 from delivery.window import Entry
@@ -136,3 +139,23 @@ def test_a_size_that_was_refused_is_halved_and_tried_again_later() -> None:
 
     assert gathering.size(NOW + REMEMBERED_SECONDS) == 30_000
     assert gathering.size(NOW + 1 + REMEMBERED_SECONDS) == SIZE
+
+
+def test_a_lane_that_is_full_while_it_waits_is_looked_at_when_it_has_a_token(make_lane: Callable[..., Lane]) -> None:
+    lane = make_lane(throttle={"requestsPerSecond": 10.0, "burst": 1}, tokens=1.0)
+    lane.gathering = Gathering(BatchLimits(ITEMS, SIZE, timedelta(seconds=DELAY)))
+    lane.pace.bucket.take(0.0)
+
+    async def alarms() -> tuple[float, float]:
+        desk = Desk(PoolId(1), SessionId(1), DatabaseClock())
+        desk.add(lane, 0.0)
+        feed(lane, 1)
+        desk.review(lane, 0.0)
+        waiting = lane.start_alarm
+        for number in range(2, ITEMS + 1):
+            feed(lane, number)
+        desk.review(lane, 0.0)
+        desk.close()
+        return waiting, lane.start_alarm
+
+    assert asyncio.run(alarms()) == (DELAY, pytest.approx(0.1))
