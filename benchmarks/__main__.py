@@ -12,7 +12,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import claims, load, operator, queue, rotation
+from benchmarks import claims, isolation, load, operator, queue, rotation, size
 from benchmarks.bed import open_bed
 from benchmarks.result import Result
 from tests.cluster.program_files import ProgramMissingError, all_names, find
@@ -21,6 +21,8 @@ PARTS = {
     "queue": queue.results,
     "claims": claims.results,
     "load": load.results,
+    "isolation": isolation.results,
+    "size": size.results,
     "operator": operator.results,
     "rotation": rotation.results,
 }

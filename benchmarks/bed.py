@@ -11,9 +11,9 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import uuid4
 
 import psutil
@@ -48,6 +48,27 @@ class Cpu:
     sink: float
 
 
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Where a tenant's events go, and how: by default nothing but the worker limits the pace."""
+
+    tenant: str
+    url: str
+    delivery: dict[str, Any] = field(
+        default_factory=lambda: {
+            "throttle": {"requestsPerSecond": 100_000.0, "burst": 100_000, "concurrency": 1000},
+        }
+    )
+
+
+class Arrival(NamedTuple):
+    """A request at the sink: when (seconds since 1970), to which path, with what body."""
+
+    at: float
+    path: str
+    body: bytes
+
+
 class Bed:
     """A migrated database on a running server."""
 
@@ -80,9 +101,13 @@ class Bed:
         owners = [f"t{i % tenants}" for i in range(connections)]
         if tenant_sizes:
             owners = [f"t{t}" for t, size in enumerate(tenant_sizes) for _ in range(size)]
+        await self.publish_each([Endpoint(owner, url) for owner in owners])
+
+    async def publish_each(self, endpoints: Sequence["Endpoint"]) -> None:
+        """Publish a webhook connection `hook-0`, `hook-1`, … for each endpoint."""
         async with await connect(self.dsn("bench_operator"), "bench") as database:
             pool = await publication.write_pool(database, "bench", WORKER_ROLE)
-            published = [_connection(i, owner, url, pool) for i, owner in enumerate(owners)]
+            published = [_connection(i, endpoint, pool) for i, endpoint in enumerate(endpoints)]
             await publication.publish(database, published)
 
     @contextmanager
@@ -143,17 +168,19 @@ class Sink:
             text=True,
         )
         self.process = psutil.Process(self._process.pid)
-        self.url = f"http://127.0.0.1:{self._line()}/hook"
+        self.base_url = f"http://127.0.0.1:{self._line()}"
+        self.url = f"{self.base_url}/hook"
 
     def count(self) -> int:
         """Return how many requests have come since the last `take`."""
         return int(self._ask("count"))
 
-    def take(self) -> list[tuple[float, bytes]]:
-        """Return arrivals (seconds since 1970, body) and forget them."""
+    def take(self) -> list[Arrival]:
+        """Return what has arrived and forget it."""
         self._ask("write")
         with self._file.open("rb") as file:
-            return [(float(at), body) for at, _, body in (line.partition(b" ") for line in file)]
+            lines = (line.split(b" ", 2) for line in file)
+            return [Arrival(float(at), path.decode(), body) for at, path, body in lines]
 
     def close(self) -> None:
         """End the process."""
@@ -187,14 +214,14 @@ def cpu_of(*processes: psutil.Process) -> float:
     return sum(sum(process.cpu_times()[:2]) for process in processes)
 
 
-def _connection(number: int, tenant: str, url: str, pool: PoolId) -> publication.PublishedConnection:
+def _connection(number: int, endpoint: Endpoint, pool: PoolId) -> publication.PublishedConnection:
     spec = parse_connection_spec(
         {
-            "tenant": tenant,
+            "tenant": endpoint.tenant,
             "provider": "Webhook",
             "routes": [{"name": "all", "events": ["*"]}],
-            "webhook": {"url": url, "signing": {"secretsFrom": [{"name": "hook", "key": "signing"}]}},
-            "delivery": {"throttle": {"requestsPerSecond": 100_000.0, "burst": 100_000, "concurrency": 1000}},
+            "webhook": {"url": endpoint.url, "signing": {"secretsFrom": [{"name": "hook", "key": "signing"}]}},
+            "delivery": endpoint.delivery,
         }
     )
     return publication.PublishedConnection(ConnectionUid(uuid4()), "bench", f"hook-{number}", spec, pool)

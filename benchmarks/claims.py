@@ -57,7 +57,7 @@ async def claim_seconds(bed: Bed, *, backlog: int, quarantined: int, dead: int) 
         async with await connect(bed.dsn(WORKER_ROLE), "bench", queue=True) as database:
             claims = [await _claim_round(database, cursor, number) for number in range(ROUNDS)]
             began = time.perf_counter()
-            await lane_jobs(database, [(ConnectionId(lane), JobId(0)) for lane in range(1, LANES + 1)], limit=1)
+            await lane_jobs(database, [(ConnectionId(lane), JobId(0), 1) for lane in range(1, LANES + 1)])
             first = time.perf_counter() - began
         holder.execute("rollback")
     return median(claims) / (LANES * JOBS_A_ROUND), first
@@ -67,7 +67,7 @@ async def _claim_round(database: Database, start: JobId, number: int) -> float:
     """Read the next ten jobs of each lane and their events; jobs were numbered round robin over the lanes."""
     cursor = JobId(start + number * LANES * JOBS_A_ROUND)
     began = time.perf_counter()
-    jobs = await lane_jobs(database, [(ConnectionId(lane), cursor) for lane in range(1, LANES + 1)], limit=JOBS_A_ROUND)
+    jobs = await lane_jobs(database, [(ConnectionId(lane), cursor, JOBS_A_ROUND) for lane in range(1, LANES + 1)])
     await load_events(database, list({job.event: job.at for job in jobs}.items()))
     if len(jobs) != LANES * JOBS_A_ROUND:
         raise RuntimeError(f"{len(jobs)} jobs were found instead of {LANES * JOBS_A_ROUND}")

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -30,20 +30,20 @@ def closed_loop(bed: Bed, fan_out: int, seconds: int) -> dict[str, float]:
     sink = Sink(bed.directory)
     try:
         asyncio.run(bed.publish(fan_out, url=sink.url))
-        with _programs(bed) as programs:
-            _warm_up(bed, sink, fan_out)
+        with programs(bed) as running:
+            warm_up(bed, sink, fan_out)
             with bed.admin() as admin:
                 admin.execute("select pg_stat_statements_reset()")
                 wal_before = admin.execute("select pg_current_wal_lsn()").fetchone()
-            before = bed.postgres_cpu(), cpu_of(*programs), cpu_of(sink.process)
+            before = bed.postgres_cpu(), cpu_of(*running), cpu_of(sink.process)
             began = time.monotonic()
             producers = bed.pgbench(SCRIPT, "-c", str(PRODUCERS), "-j", "1", "-T", str(seconds), "-D", "n=0")
             in_time = _count_in(sink, seconds)
             output, _ = producers.communicate()
             events = int(_number(output, r"number of transactions actually processed: (\d+)"))
-            _arrived(sink, events * fan_out)
+            arrived_all(sink, events * fan_out)
             took = time.monotonic() - began
-            after = bed.postgres_cpu(), cpu_of(*programs), cpu_of(sink.process)
+            after = bed.postgres_cpu(), cpu_of(*running), cpu_of(sink.process)
             with bed.admin() as admin:
                 statements = admin.execute(
                     "select coalesce(sum(calls), 0) from pg_stat_statements where query not like '%emit_event%' "
@@ -71,23 +71,50 @@ def open_loop(bed: Bed, rate: int, seconds: int) -> list[float]:
     """Emit at a fixed rate; return milliseconds from each producer's commit to the arrival at the sink."""
     bed.reset()
     sink = Sink(bed.directory)
-    for old in bed.directory.glob("latency*"):
-        old.unlink()
     try:
         asyncio.run(bed.publish(1, url=sink.url))
-        with _programs(bed):
-            _warm_up(bed, sink, 1)
-            sink.take()
-            options = ("-c", "16", "-j", "1", "-T", str(seconds), "-R", str(rate), "-D", "n=0")
-            producers = bed.pgbench(SCRIPT, *options, "-l", "--log-prefix=latency")
-            output, _ = producers.communicate()
-            events = int(_number(output, r"number of transactions actually processed: (\d+)"))
-            _arrived(sink, events)
-            committed = dict(_commits(bed.directory))
-            arrived = {_subject(body): at for at, body in sink.take()}
-            return [max(0.0, arrived[subject] - at) * 1000 for subject, at in committed.items() if subject in arrived]
+        with programs(bed):
+            warm_up(bed, sink, 1)
+            return latencies(bed, sink, SCRIPT, rate, seconds)
     finally:
         sink.close()
+
+
+def latencies(
+    bed: Bed,
+    sink: Sink,
+    script: str,
+    rate: int,
+    seconds: int,
+    *,
+    first: int = 0,
+    arrives: Callable[[int], bool] = lambda _: True,
+) -> list[float]:
+    """Run a script at a rate; return milliseconds from each commit to the arrival.
+
+    The script counts its transactions in `n`, from `first`; `arrives` says of such a number whether its event will be
+    remembered by the sink.
+    """
+    for old in bed.directory.glob("latency*"):
+        old.unlink()
+    sink.take()
+    options = ("-c", "16", "-j", "1", "-T", str(seconds), "-R", str(rate), "-D", f"n={first}")
+    output, _ = bed.pgbench(script, *options, "-l", "--log-prefix=latency").communicate()
+    _number(output, r"number of transactions actually processed: (\d+)")
+    committed = {
+        str(client * 10_000_000 + first + transaction): at
+        for client, transaction, at in _commits(bed.directory)
+        if arrives(first + transaction)
+    }
+    arrived: dict[str, float] = {}
+    deadline = time.monotonic() + 120
+    while not committed.keys() <= arrived.keys():
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"{len(committed.keys() - arrived.keys())} of {len(committed)} events did not arrive")
+        for arrival in sink.take():
+            arrived.setdefault(subject_of(arrival.body), arrival.at)
+        time.sleep(0.1)
+    return [max(0.0, arrived[subject] - at) * 1000 for subject, at in committed.items()]
 
 
 def results(bed: Bed, scale: float) -> list[Result]:
@@ -119,22 +146,24 @@ def results(bed: Bed, scale: float) -> list[Result]:
 
 
 @contextmanager
-def _programs(bed: Bed) -> Iterator[tuple[psutil.Process, ...]]:
+def programs(bed: Bed) -> Iterator[tuple[psutil.Process, ...]]:
+    """Run a dispatcher and a worker."""
     with contextlib.ExitStack() as stack:
         yield tuple(stack.enter_context(bed.program(name)) for name in ("dispatcher", "worker"))
 
 
-def _warm_up(bed: Bed, sink: Sink, fan_out: int) -> None:
+def warm_up(bed: Bed, sink: Sink, fan_out: int) -> None:
     """Send some events through before measuring: connections open, statements planned."""
     output, _ = bed.pgbench(SCRIPT, "-c", "4", "-t", "100", "-D", "n=9000000").communicate()
     if "processed: 400/400" not in output:
         raise RuntimeError(f"producers failed: {output}")
-    _arrived(sink, 400 * fan_out)
+    arrived_all(sink, 400 * fan_out)
     sink.take()
     time.sleep(1.5)
 
 
-def _arrived(sink: Sink, expected: int) -> None:
+def arrived_all(sink: Sink, expected: int) -> None:
+    """Wait until so many requests have come."""
     deadline = time.monotonic() + 120
     while sink.count() < expected:
         if time.monotonic() > deadline:
@@ -154,14 +183,15 @@ def _number(text: str, pattern: str) -> str:
     return found.group(1)
 
 
-def _commits(directory: Path) -> Iterator[tuple[str, float]]:
-    """Read pgbench's log: client, transaction, duration, script, seconds, microseconds of each commit."""
+def _commits(directory: Path) -> Iterator[tuple[int, int, float]]:
+    """Read client, transaction and moment of each commit from pgbench's log."""
     for file in directory.glob("latency*"):
         for line in file.read_text().splitlines():
             client, transaction, _, _, seconds, micros = line.split()[:6]
-            yield str(int(client) * 10_000_000 + int(transaction)), int(seconds) + int(micros) / 1e6
+            yield int(client), int(transaction), int(seconds) + int(micros) / 1e6
 
 
-def _subject(body: bytes) -> str:
+def subject_of(body: bytes) -> str:
+    """Return the subject of an event that has arrived."""
     found = re.search(rb'"subject":"(\d+)"', body)
     return found.group(1).decode() if found else ""

@@ -52,9 +52,9 @@ def noop_rate(bed: Bed, jobs: int) -> float:
     """Return no-op jobs per second of one worker with every rule in force, from a backlog."""
     bed.reset()
     asyncio.run(bed.publish(100, url="http://127.0.0.1:9/", tenants=100))
-    _fill(bed, jobs, tenants=100)
+    fill(bed, jobs, tenants=100)
     with bed.program("noop-worker", senders="64"):
-        _drained(bed)
+        drained(bed)
     return _attempts_per_second(bed)
 
 
@@ -66,7 +66,7 @@ def whole_life_rate(bed: Bed, events: int) -> float:
         time.sleep(2)
         began = time.time()
         _emit(bed, events, tenants=10)
-        _drained(bed)
+        drained(bed)
     with bed.admin() as admin:
         row = admin.execute("select extract(epoch from max(at))::float8, count(*) from integration.attempt").fetchone()
     ended, done = row or (began, 0)
@@ -81,10 +81,10 @@ def fairness(bed: Bed, big: int, small: int) -> tuple[float, float]:
         sizes = [10] * 100 + [1]
         asyncio.run(bed.publish(0, url="http://127.0.0.1:9/", tenant_sizes=sizes))
         if queued_first:
-            _fill(bed, queued_first, tenants=1, first_tenant=100)
-        _fill(bed, small // 10, tenants=100)
+            fill(bed, queued_first, tenants=1, first_tenant=100)
+        fill(bed, small // 10, tenants=100)
         with bed.program("noop-worker", senders="64"):
-            _drained(bed, "where connection_id <= 1000")
+            drained(bed, "where connection_id <= 1000")
         with bed.admin() as admin:
             rows = admin.execute(
                 "select extract(epoch from at - (select min(at) from integration.attempt))::float8 "
@@ -137,7 +137,7 @@ def _emit(bed: Bed, events: int, *, tenants: int, first_tenant: int = 0) -> None
         raise RuntimeError(f"producers failed: {output}")
 
 
-def _fill(bed: Bed, events: int, *, tenants: int, first_tenant: int = 0) -> None:
+def fill(bed: Bed, events: int, *, tenants: int, first_tenant: int = 0) -> None:
     """Emit events and dispatch them, with no worker running."""
     _emit(bed, events, tenants=tenants, first_tenant=first_tenant)
     with bed.program("dispatcher"), bed.admin() as admin:
@@ -146,7 +146,7 @@ def _fill(bed: Bed, events: int, *, tenants: int, first_tenant: int = 0) -> None
         admin.execute("vacuum analyze integration.job")
 
 
-def _drained(bed: Bed, which: str = "") -> None:
+def drained(bed: Bed, which: str = "") -> None:
     """Wait until every event is dispatched and no job, or none of those in question, is left."""
     with bed.admin() as admin:
         while admin.execute(f"select {UNDISPATCHED} or exists (select from integration.job {which})").fetchone() == (

@@ -15,7 +15,7 @@ def advice_on(report: Report) -> str:
         case RateLimited() | QuotaExhausted():
             return "The partner asks for less: lower spec.delivery.throttle, or test again later."
         case Transient() if report.status_code is None:
-            return "No connection came about: compare with the steps before, and test again."
+            return "Nothing was sent: compare with the steps before, and test again."
         case _:
             return _on_status(report.status_code)
 

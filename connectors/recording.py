@@ -30,6 +30,8 @@ SAFE_REQUEST_HEADERS: Final = frozenset(
         "content-type",
         "idempotency-key",
         "webhook-id",
+        "webhook-request-origin",
+        "webhook-request-rate",
         "webhook-timestamp",
     }
 )
@@ -45,6 +47,8 @@ SAFE_RESPONSE_HEADERS: Final = (
     "request-id",
     "retry-after",
     "server",
+    "webhook-allowed-origin",
+    "webhook-allowed-rate",
     "x-amzn-requestid",
     "x-correlation-id",
     "x-hubspot-correlation-id",

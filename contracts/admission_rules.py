@@ -10,7 +10,6 @@ from typing import Any, Final
 
 from contracts.connection import (
     ADDRESS_RULES,
-    MEANINGS,
     NOT_AN_IPV6_ADDRESS,
     RESERVED_HEADER_PREFIXES,
     RESERVED_HEADERS,
@@ -24,6 +23,16 @@ from contracts.connection import (
 )
 from contracts.documents import SPEC
 from contracts.durations import DURATION_PATTERN, format_duration
+from contracts.replay import (
+    CAUSE_NEEDS_LETTERS,
+    FIXED_FIELDS,
+    JOBS_STAND_ALONE,
+    LETTERS_HAVE_NO_EVENTS,
+    MEANINGS,
+    SELECTS_NOTHING,
+    SINCE_IS_BEFORE_UNTIL,
+    TIME,
+)
 from contracts.webhook_batch import BATCH_NEEDS_CLOUD_EVENTS
 
 Rule = dict[str, Any]
@@ -41,7 +50,9 @@ def _text(value: str) -> str:
 
 def notation(pattern: str) -> Rule:
     """Check that text matches `pattern`, and tell what it means."""
-    return _rule(f"self.matches({_text(pattern)})", f"allowed: {MEANINGS.get(pattern, pattern)}")
+    # A notation does not know how many days a month has: reading the time fails where there is no such day.
+    exists = " && timestamp(self) == timestamp(self)" if pattern == TIME else ""
+    return _rule(f"self.matches({_text(pattern)}){exists}", f"allowed: {MEANINGS.get(pattern, pattern)}")
 
 
 def duration_between(minimum: str, maximum: str) -> Rule:
@@ -143,6 +154,36 @@ def _address() -> tuple[Rule, ...]:
     )
 
 
+def _selection() -> tuple[Rule, ...]:
+    letters = "has(self.deadLetters) && self.deadLetters"
+    others = "has(self.types) || has(self.since) || has(self.until) || has(self.events) || has(self.cause)"
+    times = " && ".join(f"self.{field}.matches({_text(TIME)})" for field in ("since", "until"))
+    return (
+        _rule(f"has(self.jobs) || {letters} || {others}", SELECTS_NOTHING),
+        _rule(f"!has(self.jobs) || !({letters} || {others})", JOBS_STAND_ALONE),
+        _rule(f"!({letters}) || !has(self.events)", LETTERS_HAVE_NO_EVENTS),
+        _rule(f"!has(self.cause) || ({letters})", CAUSE_NEEDS_LETTERS),
+        _rule(
+            f"!has(self.since) || !has(self.until) || !({times}) || timestamp(self.since) < timestamp(self.until)",
+            SINCE_IS_BEFORE_UNTIL,
+        ),
+    )
+
+
+def _stays_as_written(field: str) -> Rule:
+    return _rule(
+        f"has(self.{field}) == has(oldSelf.{field}) && (!has(self.{field}) || self.{field} == oldSelf.{field})",
+        f"{field} cannot be changed: a replay is asked for once; create another one",
+    )
+
+
+def _cancelled_for_good() -> Rule:
+    return _rule(
+        "!(has(oldSelf.cancel) && oldSelf.cancel) || (has(self.cancel) && self.cancel)",
+        "a cancelled replay stays cancelled; create another one",
+    )
+
+
 OBJECT_RULES: Final[dict[str, tuple[Rule, ...]]] = {
     SPEC: (_blocks(), _isolation_stays()),
     "HeaderEntry": (_exactly_one("value", "valueFrom"),),
@@ -152,6 +193,8 @@ OBJECT_RULES: Final[dict[str, tuple[Rule, ...]]] = {
     "RouteSpec": (_subjects_are_ordered(),),
     "ReplicasSpec": (_min_is_not_above_max(),),
     "WebhookSettings": (_batches_are_cloud_events(),),
+    "ReplaySelection": _selection(),
+    "ReplaySpec": (*map(_stays_as_written, FIXED_FIELDS), _cancelled_for_good()),
 }
 """Rules over several fields of an object, by its title."""
 

@@ -219,6 +219,13 @@ class WebhookTls(WireModel):
     """CA certificates (PEM) to trust beside the public ones."""
 
 
+class WebhookHandshake(WireModel):
+    """How the receiver is asked whether it wants to be sent events (CloudEvents' HTTP Web Hooks 1.0, section 4)."""
+
+    origin: Annotated[str, StringConstraints(min_length=1, max_length=253, pattern=DNS_SUBDOMAIN)]
+    """DNS name by which the receiver knows us, such as events.example.com; it is part of every request then."""
+
+
 def _check_address(url: str) -> str:
     for pattern, message in ADDRESS_RULES:
         if not re.search(pattern, url):
@@ -254,6 +261,8 @@ class WebhookSettings(WireModel):
     """More headers for every request, each name once."""
     tls: WebhookTls | None = None
     """What the receiver's certificate is checked against; the public CAs by default."""
+    handshake: WebhookHandshake | None = None
+    """Asks the receiver for permission, by OPTIONS, before the first event; by default it is not asked."""
     batch: WebhookBatch | None = None
     """Send many events in one request, in the batch format of CloudEvents; needs format: CloudEvents. One event in a
     request by default."""

@@ -1,4 +1,4 @@
-"""The custom resource definition of IntegrationConnection, made from the models of spec and status.
+"""The custom resource definitions, made from the models of spec and status.
 
 The schema is structural, as the API server requires, and everything in it is bounded, so that the cost of its rules
 is too. The spec has no defaults: those that only the server knows would make what is stored differ from what is in a
@@ -17,14 +17,10 @@ from typing import Any, Final
 import yaml
 
 from contracts.admission_rules import FIELD_RULES, OBJECT_RULES, Rule, duration_between, notation, smallest
-from contracts.documents import SPEC, Schema, spec_schema, status_schema
+from contracts.documents import SPEC, Schema
 from contracts.durations import DURATION_BOUNDS
+from contracts.kinds import GROUP, KINDS, VERSION, Column, Kind
 from contracts.reference import reference
-
-GROUP: Final = "integrations.queast.io"
-VERSION: Final = "v1alpha1"
-KIND: Final = "IntegrationConnection"
-PLURAL: Final = "integrationconnections"
 
 HEADER: Final = (
     "# Generated from contracts/, which is where to change it: do not edit; python -m contracts.custom_resource\n"
@@ -34,6 +30,7 @@ _LIST_KEYS: Final = {
     (SPEC, "routes"): "name",
     ("WebhookSettings", "headers"): "name",
     ("ConnectionStatus", "conditions"): "type",
+    ("ReplayStatus", "conditions"): "type",
 }
 """Lists whose items have a name: several managers can own one each. Other lists belong to one manager as a whole."""
 
@@ -43,22 +40,10 @@ _INDIVISIBLE: Final = frozenset({"SecretRef", "SecretKeyRef"})
 _KEPT: Final = ("type", "format", "enum", "minLength", "maxLength", "minItems", "maxItems", "minimum", "maximum")
 _LARGEST_INT32: Final = 2**31 - 1
 
-_COLUMNS: Final = (
-    ("Ready", '.status.conditions[?(@.type=="Ready")].status', "Whether it delivers as the spec says.", 0),
-    ("Status", ".status.state", "What it does, in one word.", 0),
-    ("Provider", ".spec.provider", "The kind of partner.", 0),
-    ("Tenant", ".spec.tenant", "Whose events are delivered.", 0),
-    ("Age", ".metadata.creationTimestamp", "How long ago it was created.", 0),
-    ("Message", '.status.conditions[?(@.type=="Ready")].message', "Why, and what to do next.", 1),
-    ("Pool", ".status.pool", "The workers that deliver for it.", 1),
-)
 
-_SELECTABLE: Final = (".spec.tenant", ".spec.provider", ".spec.suspend", ".status.state")
-
-
-def schema_digest() -> str:
-    """Tell this schema from others: what a definition that was not upgraded lacks, the API server drops unsaid."""
-    parts = json.dumps([_structural(spec_schema()), _structural(status_schema())], sort_keys=True)
+def schema_digest(kind: Kind) -> str:
+    """Tell a kind's schema from others: what a definition that was not upgraded lacks, the API server drops unsaid."""
+    parts = json.dumps([_structural(kind.spec()), _structural(kind.status())], sort_keys=True)
     return hashlib.sha256(parts.encode()).hexdigest()[:12]
 
 
@@ -68,22 +53,22 @@ def digest_of(description: str) -> str | None:
     return found and found[1]
 
 
-def custom_resource_definition() -> dict[str, Any]:
-    """Return the definition as Kubernetes reads it."""
-    status = _structural(status_schema()) | {"default": {"observedGeneration": -1}}
+def custom_resource_definition(kind: Kind) -> dict[str, Any]:
+    """Return the definition of a kind as Kubernetes reads it."""
+    status = _structural(kind.status()) | {"default": {"observedGeneration": -1}}
     return {
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
-        "metadata": {"name": f"{PLURAL}.{GROUP}"},
+        "metadata": {"name": f"{kind.plural}.{GROUP}"},
         "spec": {
             "group": GROUP,
             "scope": "Namespaced",
             "names": {
-                "kind": KIND,
-                "listKind": f"{KIND}List",
-                "plural": PLURAL,
-                "singular": KIND.lower(),
-                "shortNames": ["iconn"],
+                "kind": kind.kind,
+                "listKind": f"{kind.kind}List",
+                "plural": kind.plural,
+                "singular": kind.kind.lower(),
+                "shortNames": [kind.short_name],
                 "categories": ["integrations"],
             },
             "versions": [
@@ -92,19 +77,18 @@ def custom_resource_definition() -> dict[str, Any]:
                     "served": True,
                     "storage": True,
                     "subresources": {"status": {}},
-                    "selectableFields": [{"jsonPath": path} for path in _SELECTABLE],
-                    "additionalPrinterColumns": [_column(*column) for column in _COLUMNS],
+                    "selectableFields": [{"jsonPath": path} for path in kind.selectable],
+                    "additionalPrinterColumns": [_column(column) for column in kind.columns],
                     "schema": {
                         "openAPIV3Schema": {
-                            "description": "A link between a tenant and its account at a partner, to which events "
-                            f"are delivered. (schema {schema_digest()})",
+                            "description": f"{kind.description} (schema {schema_digest(kind)})",
                             "type": "object",
                             "required": ["spec"],
                             "properties": {
                                 "apiVersion": {"type": "string"},
                                 "kind": {"type": "string"},
                                 "metadata": {"type": "object"},
-                                "spec": _structural(spec_schema()),
+                                "spec": _structural(kind.spec()),
                                 "status": status,
                             },
                         }
@@ -115,26 +99,29 @@ def custom_resource_definition() -> dict[str, Any]:
     }
 
 
-def custom_resource_file() -> str:
-    """Return the text of crds/integrationconnections.yaml."""
+def custom_resource_file(kind: Kind) -> str:
+    """Return the text of a kind's file in crds/."""
     # Through JSON, or what stands in two places would be written as an alias in one of them.
-    definition = json.loads(json.dumps(custom_resource_definition()))
+    definition = json.loads(json.dumps(custom_resource_definition(kind)))
     return HEADER + yaml.safe_dump(definition, sort_keys=False, width=120, allow_unicode=True)
 
 
 def generated_files() -> Mapping[str, str]:
     """Return every file that is made from the models, by its place in the repository."""
-    return {
-        "crds/integrationconnections.yaml": custom_resource_file(),
-        "docs/reference/connection.md": reference(),
+    definitions = {f"crds/{kind.plural}.yaml": custom_resource_file(kind) for kind in KINDS}
+    references = {f"docs/reference/{kind.page}.md": reference(kind) for kind in KINDS}
+    return definitions | references
+
+
+def _column(column: Column) -> dict[str, Any]:
+    written = {
+        "name": column.name,
+        "type": column.type,
+        "jsonPath": column.path,
+        "description": column.description,
     }
-
-
-def _column(name: str, path: str, description: str, priority: int) -> dict[str, Any]:
-    kind = "date" if name == "Age" else "string"
-    column = {"name": name, "type": kind, "jsonPath": path, "description": description}
     # The API server drops a priority of 0, and whoever applies it again would write it anew each time.
-    return column | ({"priority": priority} if priority else {})
+    return written | ({"priority": column.priority} if column.priority else {})
 
 
 def _structural(node: Schema) -> Schema:

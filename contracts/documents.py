@@ -1,4 +1,4 @@
-"""The shape of an IntegrationConnection as one JSON Schema without references.
+"""The shape of our resources as one JSON Schema each, without references.
 
 What is made for others from the models (the custom resource definition, the reference) is made from this, so that
 nothing is written down twice. A definition keeps the name of its model as `title`; other titles are left out.
@@ -8,12 +8,11 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any, Final
 
-from pydantic import TypeAdapter
+from pydantic import BaseModel, TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema
 
 from contracts.connection import ConnectionSpec, Provider
 from contracts.durations import format_duration
-from contracts.status import ConnectionStatus
 
 Schema = dict[str, Any]
 """A JSON Schema, or a part of one."""
@@ -31,8 +30,8 @@ class _GenerateJsonSchema(GenerateJsonSchema):
         return format_duration(dft) if isinstance(dft, timedelta) else super().encode_default(dft)
 
 
-def spec_schema() -> Schema:
-    """Describe the spec, all providers in one object: what they require is required, the blocks are optional."""
+def connection_schema() -> Schema:
+    """Describe a connection's spec, all providers in one: what they require is required, the blocks are optional."""
     schema = TypeAdapter[Any](ConnectionSpec).json_schema(schema_generator=_GenerateJsonSchema)
     definitions = schema["$defs"]
     variants = [definitions[variant["$ref"].removeprefix(_REFERENCE)] for variant in schema["oneOf"]]
@@ -52,11 +51,11 @@ def spec_schema() -> Schema:
     return _resolved({"$ref": _REFERENCE + SPEC}, definitions)
 
 
-def status_schema() -> Schema:
-    """Describe the status."""
-    schema = ConnectionStatus.model_json_schema(schema_generator=_GenerateJsonSchema)
-    definitions = schema.pop("$defs") | {ConnectionStatus.__name__: schema}
-    return _resolved({"$ref": _REFERENCE + ConnectionStatus.__name__}, definitions)
+def model_schema(model: type[BaseModel]) -> Schema:
+    """Describe what is one model: a status, or a spec that is no union."""
+    schema = model.model_json_schema(schema_generator=_GenerateJsonSchema)
+    definitions = schema.pop("$defs") | {model.__name__: schema}
+    return _resolved({"$ref": _REFERENCE + model.__name__}, definitions)
 
 
 def _resolved(node: Mapping[str, Any], definitions: Mapping[str, Schema]) -> Schema:

@@ -3,7 +3,7 @@
     ValueError
     └── ContractError
         ├── MalformedDurationError   text that is not a duration
-        ├── InvalidSpecError         a connection spec, with every problem found in it
+        ├── InvalidSpecError         the spec of a resource, with every problem found in it
         └── InvalidEventError        an event, with every problem found in it
 
 All are ValueErrors, so that pydantic reports those raised inside a validator at the place of the value.
@@ -21,7 +21,7 @@ class MalformedDurationError(ContractError):
 
 
 class InvalidSpecError(ContractError):
-    """A connection spec that cannot be accepted; `problems` names each place."""
+    """A spec that cannot be accepted; `problems` names each place."""
 
     def __init__(self, problems: tuple[Problem, ...]) -> None:
         super().__init__("; ".join(str(problem) for problem in problems))

@@ -32,6 +32,11 @@ MAX_SECRET_BYTES: Final = 1_048_576
 """Bytes that all values of a Secret may have together, as in Kubernetes."""
 
 
+_ELSEWHERE: Final = {
+    "IntegrationReplay": "replays are started by a command here: integrations replays start; remove this document"
+}
+"""Our kinds that only the operator reads, and what takes their place."""
+
 # As in Kubernetes: keys become file names, where "." and what begins with ".." mean something else.
 _DATA_KEY: Final = re.compile(r"(?!\.\.|\.$)" + DATA_KEY.strip("^$"))
 
@@ -190,7 +195,8 @@ def _parse_document(document: YamlDocument, source: str) -> Manifests:
         case _, "IntegrationConnection":
             return _refused(origin, value, [Problem("apiVersion", f"found {show(version)}; allowed is {API_VERSION}")])
         case _ if version.startswith(f"{GROUP}/"):
-            return _refused(origin, value, [Problem("kind", f"found {show(kind)}; allowed is IntegrationConnection")])
+            message = _ELSEWHERE.get(kind, f"found {show(kind)}; allowed is IntegrationConnection")
+            return _refused(origin, value, [Problem("kind", message)])
         case _:
             return Manifests(skipped=1)
 

@@ -1,26 +1,30 @@
-"""The reference of an IntegrationConnection for people: a table for every object, made from the models."""
+"""The references of our resources for people: a table for every object, made from the models."""
 
 from collections.abc import Iterator
 from typing import Final
 
-from contracts.connection import MEANINGS
-from contracts.documents import Schema, spec_schema, status_schema
+from contracts.documents import Schema
 from contracts.durations import DURATION_BOUNDS
+from contracts.kinds import GROUP, VERSION, Kind
+from contracts.replay import MEANINGS
 
 _HEADER: Final = """\
 <!-- Generated from contracts/: do not edit; python -m contracts.custom_resource -->
-# IntegrationConnection: every field
+# {kind}: every field
 
-`integrations.queast.io/v1alpha1`, short name `iconn`. A field without a default and not marked as required means
-nothing if it is left out. Exactly one of the blocks `webhook`, `hubspot` and `pipedrive` is given: the one that
-`provider` names. Defaults are applied by whoever reads the spec, so what is stored is what was written.
+`{version}`, short name `{short_name}`. A field without a default and not marked as required means
+nothing if it is left out. Defaults are applied by whoever reads the spec, so what is stored is what was written.
+
+{advice}
 """
 
 
-def reference() -> str:
-    """Return the text of docs/reference/connection.md."""
-    sections = [*_sections("spec", spec_schema()), *_sections("status", status_schema())]
-    return "\n".join([_HEADER, *sections])
+def reference(kind: Kind) -> str:
+    """Return the text of a kind's page in docs/reference/."""
+    header = _HEADER.format(
+        kind=kind.kind, version=f"{GROUP}/{VERSION}", short_name=kind.short_name, advice=kind.advice
+    )
+    return "\n".join([header, *_sections("spec", kind.spec()), *_sections("status", kind.status())])
 
 
 def _sections(path: str, node: Schema) -> Iterator[str]:

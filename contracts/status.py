@@ -47,7 +47,7 @@ class ConditionStatus(StrEnum):
 
 
 class Condition(StatusModel):
-    """One aspect of the connection, in the form that all of Kubernetes uses."""
+    """One aspect of the object, in the form that all of Kubernetes uses."""
 
     type: Annotated[str, StringConstraints(min_length=1, max_length=316)]
     """What it is about, such as Ready."""
@@ -92,6 +92,34 @@ class Drain(StatusModel):
     """When what is still left becomes dead letters."""
 
 
+class EndpointCheckStep(StatusModel):
+    """One step on the way to the partner."""
+
+    name: Annotated[str, StringConstraints(min_length=1, max_length=32)]
+    """credentials, resolve, vet, connect, tls, request or status."""
+    passed: bool
+    """Whether it went well."""
+    milliseconds: Annotated[int, Field(ge=0, le=2**31 - 1)]
+    """What it took."""
+    found: Annotated[str, StringConstraints(max_length=512)]
+    """What was found."""
+    advice: Annotated[str, StringConstraints(max_length=512)] | None = None
+    """What to do, if it did not go well."""
+
+
+class EndpointCheck(StatusModel):
+    """What came of the last test event that was asked for by the annotation integrations.queast.io/testAt."""
+
+    at: Timestamp
+    """When the test ended."""
+    passed: bool
+    """Whether the partner took the test event."""
+    message: Annotated[str, StringConstraints(max_length=1024)]
+    """What came of it in one sentence, and what to do."""
+    steps: Annotated[tuple[EndpointCheckStep, ...], Field(max_length=16)] = ()
+    """The steps that were taken, in order; the last one decides."""
+
+
 class ConnectionStatus(StatusModel):
     """What became of the spec."""
 
@@ -113,7 +141,11 @@ class ConnectionStatus(StatusModel):
     """Only while deliveries are stopped because the partner kept failing."""
     drain: Drain | None = None
     """Only while the connection is deleted and delivers what is left."""
+    endpoint_check: EndpointCheck | None = None
+    """What came of the last test of the partner's endpoint."""
     last_handled_reconcile_at: AnsweredRequest | None = None
     """Value of the annotation integrations.queast.io/reconcileAt that was answered last."""
     last_handled_release_at: AnsweredRequest | None = None
     """Value of the annotation integrations.queast.io/releaseAt that was answered last."""
+    last_handled_test_at: AnsweredRequest | None = None
+    """Value of the annotation integrations.queast.io/testAt that was answered last, by endpointCheck."""

@@ -36,8 +36,9 @@ class Desk:
         self.draining = False
         self.lease_until = 0.0
         self.jobs_wanted = asyncio.Event()
+        self.tail_grew = False
         self.holding: set[Lane] = set()
-        self.hungry: set[Lane] = set()
+        self.hungry: dict[Lane, None] = {}
         self.unblocked: set[Lane] = set()
         self.reloading: set[Lane] = set()
         self.due: set[Lane] = set()
@@ -84,7 +85,7 @@ class Desk:
         if lane.may_reload:
             self.reloading.add(lane)
         if lane.jobs.backlogged and lane.has_room:
-            self.hungry.add(lane)
+            self.hungry[lane] = None
         if lane.jobs.held_wanted and lane.may_fetch_held:
             self.unblocked.add(lane)
         if lane.jobs.next_due is not None and lane.jobs.next_due <= now:
@@ -118,7 +119,8 @@ class Desk:
         """Give a lane up."""
         self.lanes.pop(lane.id, None)
         self.scheduler.forget(lane)
-        for wishes in (self.holding, self.hungry, self.unblocked, self.reloading, self.due, self.probing):
+        self.hungry.pop(lane, None)
+        for wishes in (self.holding, self.unblocked, self.reloading, self.due, self.probing):
             wishes.discard(lane)
 
     def arm(self, lane: Lane) -> None:

@@ -19,6 +19,7 @@ from delivery.metrics import DispatcherMetrics
 from delivery.replaying import Replaying
 from delivery.routing import RoutingTable
 from delivery.settings import DispatcherSettings
+from delivery.upkeep import Upkeep
 from programs.health import HealthServer
 from programs.reconnect import Reconnecting
 from store.database import Database, Listener
@@ -35,7 +36,7 @@ from store.dispatch import (
     write_jobs,
 )
 from store.publication import CHANNEL as ROUTING_CHANNEL
-from store.upkeep import maintain, read_backlog
+from store.upkeep import read_backlog
 from store.watching import watch
 
 log = logging.getLogger(__name__)
@@ -54,7 +55,6 @@ JOBS_AT_ONCE = 20_000
 EVENTS_WITH_DATA = 250
 """Events in one batch when filters need their data, which may be 256 KiB each."""
 
-MAINTAIN_SECONDS = 600.0
 WATCH_SECONDS = 15.0
 WATCH_SHARE = 0.02
 """Part of the time that counting the backlog may take of one connection."""
@@ -91,9 +91,9 @@ class Dispatcher:
             async with asyncio.TaskGroup() as group:
                 background = [
                     group.create_task(listener.run([CHANNEL, ROUTING_CHANNEL])),
-                    group.create_task(self._maintain()),
+                    group.create_task(Upkeep(self._upkeep, self._settings, self._metrics).run()),
                     group.create_task(self._watch()),
-                    group.create_task(Replaying(self._replays, self._settings.dead_letter_days).run()),
+                    group.create_task(Replaying(self._replays, self._settings.dead_letters_kept()).run()),
                     group.create_task(self._wake_on_stop()),
                 ]
                 while not stop.is_set():
@@ -188,21 +188,6 @@ class Dispatcher:
     async def _wake_on_stop(self) -> None:
         await self._stop.wait()
         self._woken.set()
-
-    async def _maintain(self) -> None:
-        settings = self._settings
-        while True:
-            done = await self._upkeep.keep_trying(
-                lambda database: maintain(
-                    database,
-                    event_days=settings.event_days,
-                    attempt_days=settings.attempt_days,
-                    dead_letter_days=settings.dead_letter_days,
-                )
-            )
-            for action, relation in done:
-                log.info("upkeep", extra={"action": action, "relation": relation})
-            await asyncio.sleep(MAINTAIN_SECONDS)
 
     async def _watch(self) -> None:
         horizon = Horizon()

@@ -18,6 +18,7 @@ from delivery.desk import Desk
 from delivery.health import LaneState
 from delivery.lane import Lane
 from delivery.metrics import WorkerMetrics
+from delivery.portions import LANES_AT_ONCE, portions
 from delivery.window import BEHIND_LIMIT, WINDOW, Entry
 from programs.reconnect import Reconnecting
 from store.collapsing import Waiting, supersede_waiting
@@ -43,6 +44,9 @@ from store.lanes import read_lanes
 SPACING_SECONDS = 0.002
 """The least time between two passes: at load one pass serves many notifications."""
 
+IDLE_SPACING_SECONDS = 0.01
+"""The same when jobs are wanted by lanes of tenants that have enough to send."""
+
 POLL_SECONDS = 1.0
 """How long a lost notification can go unnoticed."""
 
@@ -50,10 +54,6 @@ EXPIRE_SECONDS = 5.0
 """How often jobs of lanes that stand still are looked through for those whose deadline has passed."""
 
 TAIL_LIMIT = 2_000
-LANES_AT_ONCE = 200
-JOBS_AT_ONCE = 4_000
-MEMORY_JOBS = 20_000
-"""Jobs in memory over all lanes, give or take: with many backlogged lanes each gets a smaller window."""
 
 
 class Intake:
@@ -65,6 +65,8 @@ class Intake:
         self._database = database
         self._tail = JobId(0)
         self._eventless: list[Entry] = []
+        self._spacing = SPACING_SECONDS
+        self._follow_at = 0.0
         self._expire_at = 0.0
 
     async def start(self) -> None:
@@ -81,15 +83,17 @@ class Intake:
             except TimeoutError:
                 pass
             wanted.clear()
+            self._spacing = SPACING_SECONDS
             await self._database.keep_trying(self._pass)
             self._desk.start_jobs()
-            await asyncio.sleep(SPACING_SECONDS)
+            await asyncio.sleep(self._spacing)
 
     async def _pass(self, database: Database) -> None:
         try:
             await self._read(database)
         except DatabaseUnreachableError:
             # What was wanted was taken off the lists; whatever was not done is found out anew.
+            self._follow_at = 0.0
             self._desk.review_all()
             raise
 
@@ -100,7 +104,8 @@ class Intake:
             await self._reload(database)
         if desk.holding:
             await self._hold(database)
-        await self._follow_tail(database)
+        if desk.tail_grew or self._follow_at <= time.monotonic():
+            await self._follow_tail(database)
         if desk.hungry:
             await self._read_backlogs(database)
         if desk.due:
@@ -114,6 +119,8 @@ class Intake:
         await self._load_events(database)
 
     async def _follow_tail(self, database: Database) -> None:
+        self._desk.tail_grew = False
+        self._follow_at = time.monotonic() + POLL_SECONDS
         more = True
         while more:
             jobs, self._tail, more = await tail_jobs(
@@ -125,19 +132,19 @@ class Intake:
                     self._note(lane, lane.feed_tail(job))
 
     async def _read_backlogs(self, database: Database) -> None:
-        lanes = _take(self._desk.hungry)
-        wanting = [lane for lane in lanes if lane.jobs.backlogged and lane.has_room]
-        if not wanting:
+        hungry = {lane: None for lane in self._desk.hungry if lane.jobs.backlogged and lane.has_room}
+        wanted = portions(hungry, self._desk.lanes.values(), time.monotonic())
+        # Those that are not served now stay in front.
+        self._desk.hungry = {lane: None for lane in hungry if lane not in wanted}
+        if not wanted:
+            self._spacing = IDLE_SPACING_SECONDS if hungry else SPACING_SECONDS
             return
-        limit = max(10, min(WINDOW // 2, JOBS_AT_ONCE // len(wanting)))
-        for lane in wanting:
-            lane.jobs.size = max(20, min(lane.jobs.most, MEMORY_JOBS // (len(self._desk.hungry) + len(wanting))))
-        with _being_read(wanting):
-            jobs = await lane_jobs(database, [(lane.id, lane.jobs.cursor) for lane in wanting], limit=limit)
+        with _being_read(wanted):
+            jobs = await lane_jobs(database, [(lane.id, lane.jobs.cursor, number) for lane, number in wanted.items()])
             found = _by_lane(jobs)
-            for lane in wanting:
+            for lane, number in wanted.items():
                 mine = found.get(lane.id, [])
-                if len(mine) < limit:
+                if len(mine) < number:
                     lane.jobs.backlogged = False
                 for job in mine:
                     self._note(lane, lane.jobs.feed(job))

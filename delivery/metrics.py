@@ -139,6 +139,12 @@ class DispatcherMetrics:
             ("table",),
             registry=registry,
         )
+        self.swept = Counter(
+            "integrations_swept_rows",
+            "Rows deleted because they outlived their tenant's own retention, or the default beside a longer one.",
+            ("table",),
+            registry=registry,
+        )
 
     def watched(self, seen: Watched, transaction_seconds: float) -> None:
         """Take over one look at the database; connections without dead letters disappear."""

@@ -1,4 +1,4 @@
-"""Carries replays on beside the dispatcher: a few jobs at a time, and only where live traffic leaves room.
+"""Starts replays and carries them on beside the dispatcher: a few jobs at a time, where live traffic leaves room.
 
 Every dispatcher has a runner and one of them is elected, by a lock that lasts as long as its database connection.
 Should two believe that they are, the replay's row lets one of them write (see `store.replaying`).
@@ -13,6 +13,8 @@ import asyncio
 import logging
 import time
 
+from delivery.replay_counting import count_step
+from delivery.replay_starting import start_asked
 from delivery.replay_steps import next_step
 from programs.reconnect import Reconnecting
 from store.database import Database
@@ -20,6 +22,7 @@ from store.errors import StoreError
 from store.replay_selection import read_connection_routes
 from store.replaying import complete, elect, fail, forget, queue
 from store.replays import Replay, running_replays
+from store.retention import Retention
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +30,7 @@ PACE_SECONDS = 0.1
 """Between two looks while replays are under way."""
 
 IDLE_SECONDS = 1.0
-"""Between two looks while there is none, and between two tries to be elected."""
+"""Between two looks while there is none, two looks for resources to start, and two tries to be elected."""
 
 FORGET_SECONDS = 600.0
 
@@ -37,10 +40,11 @@ RETIRED = "the connection takes no events any more"
 class Replaying:
     """The runner of one dispatcher."""
 
-    def __init__(self, database: Reconnecting, retention_days: int) -> None:
+    def __init__(self, database: Reconnecting, kept: Retention) -> None:
         self._database = database
-        self._retention_days = retention_days
+        self._kept = kept
         self._forget_at = 0.0
+        self._start_at = 0.0
 
     async def run(self) -> None:
         """Carry replays on until cancelled; a cancellation between two statements rolls the transaction back."""
@@ -53,16 +57,19 @@ class Replaying:
             return
         while True:
             if time.monotonic() >= self._forget_at:
-                await forget(database, days=self._retention_days)
+                await forget(database, self._kept)
                 self._forget_at = time.monotonic() + FORGET_SECONDS
             began = time.monotonic()
+            if began >= self._start_at:
+                await start_asked(database)
+                self._start_at = began + IDLE_SECONDS
             under_way = await pass_once(database)
             # Never more than half of the time, however many replays there are.
             await asyncio.sleep(max(PACE_SECONDS if under_way else IDLE_SECONDS, time.monotonic() - began))
 
 
 async def pass_once(database: Database) -> bool:
-    """Carry each connection's longest-waiting replay on by one step; say whether any replay is under way."""
+    """Carry each connection's longest-waiting replay and all dry runs on by one step; say whether any is under way."""
     replays = await running_replays(database)
     moved = set()
     for replay in replays:
@@ -70,6 +77,8 @@ async def pass_once(database: Database) -> bool:
         if replay.progress.read_to_end:
             if replay.in_queue == 0 and await complete(database, replay):
                 log.info("a replay is completed", extra=_names(replay))
+        elif replay.request.dry_run:
+            await _carry_on_or_fail(database, replay)
         elif connection not in moved and await _carry_on_or_fail(database, replay):
             moved.add(connection)
     return bool(replays)
@@ -94,6 +103,8 @@ async def _carry_on(database: Database, replay: Replay) -> bool:
         await fail(database, replay, RETIRED)
         log.warning("a replay failed", extra={**_names(replay), "reason": RETIRED})
         return False
+    if replay.request.dry_run:
+        return await count_step(database, replay, routes)
     if not replay.room:
         return False
     step = await next_step(database, selection, routes, replay.progress.cursor, limit=replay.room)

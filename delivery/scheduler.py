@@ -6,10 +6,11 @@ one connection's. Only lanes that can start are in the ring, so quarantined, pau
 nothing.
 
 A worker's senders are shared likewise, so that partners that hang leave some to those that answer. One of eight is a
-reserve. A tenant may occupy its share of the others, and beyond that as many as it leaves free. What a tenant may
-occupy is divided between its lanes in the same way, by their weights, and a lane whose partner is slow does not touch
-the reserve. Who needs more free senders than there are waits beside the ring, in a crowd, until so many are free or
-one of its own requests has ended.
+reserve. A tenant may occupy its share of the others; beyond that it takes another of the reserve only if as many as it
+occupies would be left for each that has something to send. What a tenant may occupy is divided between its lanes by
+their weights, with a reserve of one of sixteen that a lane does not touch beyond what it leaves, and one whose partner
+is slow not at all. Who needs more free senders than there are waits beside the ring, in a crowd, until so many are free
+or one of its own requests has ended.
 """
 
 from collections import deque
@@ -21,7 +22,10 @@ from delivery.lane import Lane
 from delivery.window import Entry
 
 RESERVED_PART = 8
-"""One of so many senders is kept for those that occupy few."""
+"""One of so many senders is kept for tenants that occupy few."""
+
+RESERVED_PART_OF_TENANT = 16
+"""One of so many that a tenant may occupy is kept for lanes that occupy few."""
 
 
 @dataclass(slots=True)
@@ -151,7 +155,7 @@ class Scheduler:
     def _allowance(self, tenant: _Tenant, free: int) -> "_Allowance":
         senders = free + self._under_way
         reserve = senders // RESERVED_PART
-        return _Allowance(free, tenant.under_way, (senders - reserve) // max(1, self._active_tenants), reserve)
+        return _Allowance(free, tenant.under_way, reserve, senders - reserve, max(1, self._active_tenants))
 
     # Ring and crowd --------------------------------------------------------------------------------------------------
 
@@ -197,18 +201,20 @@ class Scheduler:
 class _Allowance:
     """What a tenant that occupies so many senders may occupy besides, out of so many free ones."""
 
-    __slots__ = ("_occupied", "_reserve", "_share", "left")
+    __slots__ = ("_occupied", "_reserve", "_share", "_tenants", "left")
 
-    def __init__(self, free: int, occupied: int, share: int, reserve: int) -> None:
+    def __init__(self, free: int, occupied: int, reserve: int, shared: int, tenants: int) -> None:
         self._occupied = occupied
-        self._share = share
         self._reserve = reserve
-        self.left = max(0, min(share - occupied, free - reserve), (free - occupied + 1) // 2)
+        self._share = shared // tenants
+        self._tenants = tenants
+        of_reserve = (free - occupied * tenants + tenants) // (tenants + 1)
+        self.left = max(0, min(self._share - occupied, free - reserve), of_reserve)
 
     def needed_by(self, lane: Lane, weights: int, now: float) -> int:
         """Return how many senders must be left for a lane to take one; the tenant's active lanes weigh so much."""
         whole = self._occupied + self.left
-        reserve = whole // RESERVED_PART
+        reserve = whole // RESERVED_PART_OF_TENANT
         if lane.pace.is_slow(lane.under_way, now):
             return lane.under_way + reserve + 1
         if lane.under_way < (whole - reserve) * lane.delivery.weight // max(1, weights):
@@ -217,5 +223,5 @@ class _Allowance:
 
     def free_for(self, left: int) -> int:
         """Return how many senders must be free for so many to be left."""
-        beyond_the_share = self._occupied + 2 * left - 1
+        beyond_the_share = left * (self._tenants + 1) + (self._occupied - 1) * self._tenants
         return min(self._reserve + left, beyond_the_share) if self._share - self._occupied >= left else beyond_the_share

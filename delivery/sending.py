@@ -147,7 +147,7 @@ class Sending:
         if data is None:
             data = await self._database.once(lambda database: load_data(database, event.id, event.at))
             if data is None:
-                return Report(Invalid(), detail="the event is gone: its partition was dropped")
+                return Report(Invalid(), detail="the event is gone: it outlived its retention")
             if not self._desk.may_send():
                 raise DatabaseUnreachableError("the lease may have run out while the event was read")
         public_id = public_event_id(event.id, event.nonce)

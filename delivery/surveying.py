@@ -9,10 +9,9 @@ from dataclasses import dataclass, field
 
 from delivery.replay_steps import next_step
 from store.database import Database
-from store.replay_selection import Candidate, Selection, Verdict, judge, read_connection_routes
+from store.replay_selection import SAMPLE, Candidate, Selection, Verdict, judge, read_connection_routes
 
 CANDIDATES_AT_ONCE = 1_000
-SAMPLE = 5
 
 
 @dataclass(slots=True)

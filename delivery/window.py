@@ -22,7 +22,7 @@ from store.lanes import LaneRow
 if TYPE_CHECKING:
     from delivery.lane import Lane
 
-WINDOW = 200
+WINDOW = 500
 """Jobs that a lane keeps in memory at most, but for one that sends more at once; more stay in the database until there
 is room."""
 

@@ -185,4 +185,5 @@ def _wake(channel: str, desk: Desk, keeping: Keeping) -> None:
     if channel == ROUTING_CHANNEL:
         keeping.nudge()
     else:
+        desk.tail_grew = True
         desk.jobs_wanted.set()

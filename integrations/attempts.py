@@ -1,17 +1,19 @@
 """Commands about attempts: `attempts export`."""
 
 import sys
+from contextlib import nullcontext
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Annotated
 
-import orjson
 import typer
 
 from contracts.ids import EventId
+from integrations.archives import Archive, Format, open_archive, whole_file
 from integrations.database import DatabaseOption, LocalOption, ask, database_url
 from integrations.errors import EXIT_CODES_HELP, UsageError
 from integrations.lives import attempt_document
-from store.export import Selection, export_attempts
+from store.export import Selection, Take, export_attempts
 from store.history import Attempt
 from store.roles import Group
 
@@ -34,10 +36,15 @@ def export(
     ] = None,
     tenant: Annotated[str | None, typer.Option(help="Only this tenant's attempts.")] = None,
     connection: Annotated[str | None, typer.Option(help="Only attempts of connections of this name.")] = None,
+    written_as: Annotated[Format, typer.Option("--format", help="JSON Lines, or Parquet.")] = Format.JSON_LINES,
+    output: Annotated[
+        Path | None,
+        typer.Option(help="File to write or replace, whole or not at all; by default standard output.", dir_okay=False),
+    ] = None,
     database: DatabaseOption = None,
     local: LocalOption = None,
 ) -> None:
-    """Write attempts to standard output as JSON Lines: one object a line, as `jobs show --json` has them.
+    """Write attempts as JSON Lines, one object a line, as `jobs show --json` has them, or as Parquet.
 
     They come day by day, nearly in the order of time. Memory stays the same however many there are.
     """
@@ -47,15 +54,19 @@ def export(
         raise UsageError(
             f"--from {selection.begin:%Y-%m-%dT%H:%M:%S} is not before --to {selection.end:%Y-%m-%dT%H:%M:%S}"
         )
+    if written_as is Format.PARQUET and output is None:
+        raise UsageError("a Parquet file is no text: name the file to write with --output")
     dsn = database_url(Group.READER, database, local)
-    count = ask(dsn, lambda opened: export_attempts(opened, selection, _write))
+    with (
+        whole_file(output) if output else nullcontext(sys.stdout.buffer) as stream,
+        open_archive(written_as, stream) as archive,
+    ):
+        count = ask(dsn, lambda opened: export_attempts(opened, selection, _writing_to(archive)))
     typer.echo(f"{count} attempts", err=True)
 
 
-async def _write(attempts: list[tuple[EventId, Attempt]]) -> None:
-    lines = [
-        orjson.dumps({"tenant": attempt.tenant, **attempt_document(event, attempt)}, option=orjson.OPT_UTC_Z)
-        for event, attempt in attempts
-    ]
-    sys.stdout.buffer.write(b"\n".join(lines) + b"\n")
-    sys.stdout.buffer.flush()
+def _writing_to(archive: Archive) -> Take:
+    async def write(attempts: list[tuple[EventId, Attempt]]) -> None:
+        archive.write([{"tenant": each.tenant, **attempt_document(event, each)} for event, each in attempts])
+
+    return write

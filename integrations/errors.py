@@ -20,6 +20,7 @@ from sqlalchemy.exc import DBAPIError
 
 from contracts.errors import InvalidEventError
 from contracts.ids import MalformedIdError
+from delivery.errors import ReplayError
 from integration_operator.errors import OperatorError
 from local.errors import LocalError
 from programs.settings import ProgramSettings
@@ -78,7 +79,7 @@ def explain(error: BaseException) -> Explanation | None:
             return Explanation(str(error), error.exit_code)
         case DatabaseUnreachableError() | NotMigratedError() | RestoredDatabaseError():
             return Explanation(str(error), ExitCode.NO_DATABASE)
-        case StoreError() | LocalError() | OperatorError() | InvalidEventError():
+        case StoreError() | LocalError() | OperatorError() | ReplayError() | InvalidEventError():
             return Explanation(str(error), ExitCode.NOT_FINE)
         case MalformedIdError():
             return Explanation(str(error), ExitCode.USAGE)

@@ -1,4 +1,4 @@
-"""From what a person names on the command line to selections, one for each connection, and what they would do."""
+"""From what a person names on the command line to plans: what a replay to each connection that is meant would do."""
 
 import re
 from collections.abc import Sequence
@@ -7,14 +7,14 @@ from datetime import datetime
 
 from contracts.durations import parse_duration
 from contracts.errors import MalformedDurationError
-from contracts.ids import ConnectionId, EventId, parse_event_id, parse_job_id, public_event_id, public_job_id
 from contracts.patterns import EVENT_TYPE_PATTERN
+from delivery.replay_targets import Wanted, find_selections
 from delivery.surveying import Survey, survey
-from integrations.errors import CommandError, NotFoundError, UsageError
+from integrations.errors import UsageError
 from store.database import Database
-from store.replay_requests import FoundEvent, find_ended_jobs, find_events
-from store.replay_selection import Moment, Selection, Source
-from store.replays import Target, read_moment, read_targets
+from store.replay_requests import FoundEvent, Target, find_events
+from store.replay_selection import Selection, Source
+from store.replays import read_moment
 
 NAMED_AT_MOST = 1_000
 
@@ -49,12 +49,8 @@ async def plan(database: Database, asked: Asked) -> list[Plan]:
     """Make a selection for each connection that is meant, and go through it without writing anything."""
     _check(asked)
     moment = await read_moment(database)
-    if asked.jobs:
-        selections = await _of_jobs(database, asked, moment)
-    else:
-        selections = await _of_connections(database, asked, moment)
     plans = []
-    for target, selection in selections:
+    for target, selection in await find_selections(database, _wanted(asked, moment.at), moment):
         found = await survey(database, selection)
         events = await find_events(database, [candidate.event for candidate in found.sample])
         plans.append(Plan(target, selection, found, list(events.values())))
@@ -81,87 +77,24 @@ def _check(asked: Asked) -> None:
             raise UsageError(f"--type {pattern} is no type or pattern; write company.updated, company.* or *")
 
 
-async def _of_connections(database: Database, asked: Asked, moment: Moment) -> list[tuple[Target, Selection]]:
-    since, until = _time("--since", asked.since, moment.at), _time("--until", asked.until, moment.at)
-    until = moment.at if until is None else min(until, moment.at)
-    if since is not None and since >= until:
-        raise UsageError("--since must be before --until and in the past")
-    events = await _find_events(database, asked.events) if asked.events else None
-    tenants = None if events is None else sorted({event.tenant for event in events.values()})
-    targets = await _targets(database, asked, tenants)
-    return [
-        (
-            target,
-            Selection(
-                source=asked.source,
-                tenant=target.tenant,
-                connection=target.id,
-                moment=moment,
-                until=until,
-                since=since,
-                types=tuple(asked.types) or ("*",),
-                cause=asked.cause,
-                events=None if events is None else tuple(events),
-                include_superseded=asked.include_superseded,
-            ),
-        )
-        for target in targets
-    ]
-
-
-async def _of_jobs(database: Database, asked: Asked, moment: Moment) -> list[tuple[Target, Selection]]:
-    named = list(dict.fromkeys(map(parse_job_id, asked.jobs)))
-    jobs = await find_ended_jobs(database, named)
-    known = {(job.event, job.id) for job in jobs if asked.source is Source.JOBS or job.letter is not None}
-    for event, job in named:
-        if (event, job) not in known:
-            kind = "dead letter" if asked.source is Source.DEAD_LETTERS else "job that was delivered or given up"
-            raise NotFoundError(f"there is no {kind} {public_job_id(event, job)}, or it is no longer kept")
-    targets = await _targets(database, asked, None, ids=sorted({job.connection for job in jobs}))
-    by_target = {target: [job for job in jobs if job.connection == target.id] for target in targets}
-    return [
-        (
-            target,
-            Selection(
-                source=Source.JOBS,
-                tenant=target.tenant,
-                connection=target.id,
-                moment=moment,
-                until=moment.at,
-                events=tuple(job.event for job in mine),
-                routes=tuple(job.route for job in mine),
-                letters=tuple(job.letter for job in mine),
-                include_superseded=asked.include_superseded,
-            ),
-        )
-        for target, mine in by_target.items()
-        if mine
-    ]
-
-
-async def _targets(
-    database: Database, asked: Asked, tenants: Sequence[str] | None, *, ids: Sequence[ConnectionId] | None = None
-) -> list[Target]:
+def _wanted(asked: Asked, now: datetime) -> Wanted:
     namespace, name = split_name(asked.connection) if asked.connection else (None, None)
-    if asked.tenant:
-        tenants = [asked.tenant]  # of named events, those of other tenants match no route of its connections
-    found = await read_targets(database, tenants=tenants, namespace=namespace, name=name, ids=ids)
-    if not found:
-        raise NotFoundError("there is no such connection; see `integrations connections list`")
-    active = [target for target in found if target.active]
-    if not active:
-        retired = f"{found[0].namespace}/{found[0].name}"
-        raise CommandError(f"{retired} is retired: it takes no events any more, so nothing can be replayed to it")
-    return active
-
-
-async def _find_events(database: Database, named: Sequence[str]) -> dict[EventId, FoundEvent]:
-    ids = {parse_event_id(text): text for text in named}
-    found = await find_events(database, list(ids))
-    for event, text in ids.items():
-        if event not in found or public_event_id(event, found[event].nonce) != text:
-            raise NotFoundError(f"there is no event {text}, or it is no longer kept")
-    return found
+    since, until = _time("--since", asked.since, now), _time("--until", asked.until, now)
+    if since is not None and since >= min(until or now, now):
+        raise UsageError("--since must be before --until and in the past")
+    return Wanted(
+        asked.source,
+        asked.tenant,
+        namespace,
+        name,
+        events=asked.events,
+        jobs=asked.jobs,
+        types=asked.types,
+        since=since,
+        until=until,
+        cause=asked.cause,
+        include_superseded=asked.include_superseded,
+    )
 
 
 def _time(option: str, text: str | None, now: datetime) -> datetime | None:

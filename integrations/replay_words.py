@@ -107,6 +107,8 @@ def replay_document(replay: Replay, outcome: Outcome) -> dict[str, object]:
         "cause": selection.cause,
         "include_superseded": selection.include_superseded,
         "new_message_ids": request.new_message_ids,
+        "dry_run": request.dry_run,
+        "resource_uid": request.resource and str(request.resource),
         "expected": request.expected,
         "jobs": progress.queued,
         "delivered": outcome.delivered,
@@ -124,6 +126,8 @@ def replay_document(replay: Replay, outcome: Outcome) -> dict[str, object]:
 
 def status(replay: Replay) -> str:
     """Say what a replay is doing, or why it ended."""
+    if replay.request.dry_run and replay.state in ("Running", "Completed"):
+        return "dry run: nothing is sent"
     if replay.state == "Cancelled":
         return f"by {replay.cancelled_by}: {replay.detail}"
     if replay.state != "Running":

@@ -2,9 +2,11 @@
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
+import orjson
 import typer
 from rich.text import Text
 
@@ -27,6 +29,8 @@ from local.programs import LOOPBACK
 from store.connections import find_connection
 from store.roles import Group
 
+REPORT_BYTES = 4096
+
 TEST_HELP = (
     "Without --local and --database, the settings of a worker count (INTEGRATIONS_DATABASE_URL or _FILE,"
     " INTEGRATIONS_SECRETS_DIRECTORY, INTEGRATIONS_EGRESS_ALLOW), as they are in its pod. " + EXIT_CODES_HELP
@@ -39,6 +43,9 @@ def check(
         Path | None, typer.Option("--secrets", metavar="DIR", help="Mounted Secrets, <namespace>/<secret>/<key>.")
     ] = None,
     as_json: JsonOption = False,
+    report: Annotated[
+        Path | None, typer.Option(help="File to write the JSON to as well, long texts cut to fit in 4 KiB.")
+    ] = None,
     database: DatabaseOption = None,
     database_file: Annotated[
         Path | None,
@@ -63,12 +70,27 @@ def check(
     tested = Connection(found.uid, namespace, name, found.tenant, parse_connection_spec(found.spec))
     steps = asyncio.run(_check(tested, settings, found.clock, None if as_json else _print))
     passed = steps[-1].passed
+    if report is not None:
+        report.write_bytes(brief(connection, steps))
     if as_json:
         output.print_json({"connection": connection, "passed": passed, "steps": steps})
     elif passed:
         output.print_line(Text(f"{connection} takes what we send", style="green"))
     if not passed:
         raise typer.Exit(ExitCode.NOT_FINE)
+
+
+def brief(connection: str, steps: list[Step]) -> bytes:
+    """Write the JSON with texts as long as the whole allows: Kubernetes keeps 4 KiB of a container's last words."""
+    longest = 512
+    while len(written := _written(connection, steps, longest)) > REPORT_BYTES:
+        longest //= 2
+    return written
+
+
+def _written(connection: str, steps: list[Step], longest: int) -> bytes:
+    cut = [replace(step, found=step.found[:longest], advice=step.advice[:longest]) for step in steps]
+    return orjson.dumps({"connection": connection, "passed": steps[-1].passed, "steps": cut})
 
 
 async def _check(

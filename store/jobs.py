@@ -176,14 +176,14 @@ TAIL_JOBS = statement(
 
 LANE_JOBS = statement(
     "lane_jobs",
-    "The next ready jobs of some lanes, each behind its cursor. $1 connections, $2 cursors, $3 jobs a lane.",
+    "The next ready jobs of some lanes, each behind its cursor. $1 connections, $2 cursors, $3 how many of each.",
     """
     select j.id, j.connection_id, j.route_id, j.event_id, j.event_at, j.subject, j.attempts, j.replay_id
-    from unnest($1::int[], $2::bigint[]) as l (connection_id, cursor)
+    from unnest($1::int[], $2::bigint[], $3::int[]) as l (connection_id, cursor, wanted)
     cross join lateral (
         select * from integration.job
         where state = 0 and connection_id = l.connection_id and id > l.cursor
-        order by connection_id, id limit $3::int
+        order by connection_id, id limit l.wanted
     ) j
     """,
     hot=True,
@@ -440,10 +440,9 @@ async def tail_jobs(
     return [Job._make(row) for row in rows if row[1] is not None], rows[-1][0], len(rows) == limit
 
 
-async def lane_jobs(database: Database, cursors: Sequence[tuple[ConnectionId, JobId]], *, limit: int) -> list[Job]:
-    """Read up to `limit` ready jobs of each lane above its cursor, in order."""
-    connections, after = zip(*cursors, strict=True)
-    return list(map(Job._make, await run(database, LANE_JOBS, (list(connections), list(after), limit))))
+async def lane_jobs(database: Database, wanted: Sequence[tuple[ConnectionId, JobId, int]]) -> list[Job]:
+    """Read the next ready jobs of each lane above its cursor, in order: so many at most."""
+    return list(map(Job._make, await run(database, LANE_JOBS, _columns(wanted))))
 
 
 async def due_jobs(database: Database, connections: Sequence[ConnectionId], *, limit: int) -> list[Job]:

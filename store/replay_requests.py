@@ -1,4 +1,4 @@
-"""What a person names, found: whose events those are, and where jobs went that have ended."""
+"""What a person names, found: connections, whose events those are, and where jobs went that have ended."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -7,6 +7,20 @@ from typing import NamedTuple
 from contracts.ids import ConnectionId, EventId, JobId, RouteId, TenantId
 from store.database import Database, run
 from store.statement import statement
+
+READ_TARGETS = statement(
+    "read_targets",
+    "Connections that can be replayed to. $1 tenants or null, $2 namespace or null, $3 name or null, $4 ids or null.",
+    """
+    select c.id, c.tenant_id, c.namespace, c.name,
+           exists (select from integration.route r where r.connection_id = c.id and r.active)
+    from integration.connection c join integration.lane l on l.connection_id = c.id
+    where ($1::text[] is null or c.tenant_id = any ($1::text[]))
+      and ($2::text is null or c.namespace = $2::text) and ($3::text is null or c.name = $3::text)
+      and ($4::int[] is null or c.id = any ($4::int[]))
+    order by c.namespace, c.name
+    """,
+)
 
 FIND_EVENTS = statement(
     "find_events",
@@ -34,6 +48,16 @@ FIND_ENDED_JOBS = statement(
 )
 
 
+class Target(NamedTuple):
+    """A connection that may be replayed to; `active` says that it still takes events."""
+
+    id: ConnectionId
+    tenant: TenantId
+    namespace: str
+    name: str
+    active: bool
+
+
 class FoundEvent(NamedTuple):
     """An event without its data."""
 
@@ -54,6 +78,19 @@ class EndedJob(NamedTuple):
     connection: ConnectionId
     route: RouteId
     letter: JobId | None
+
+
+async def read_targets(
+    database: Database,
+    *,
+    tenants: Sequence[str] | None = None,
+    namespace: str | None = None,
+    name: str | None = None,
+    ids: Sequence[ConnectionId] | None = None,
+) -> list[Target]:
+    """Return the connections that meet all conditions; those that ended for good are left out."""
+    parameters = (None if tenants is None else list(tenants), namespace, name, None if ids is None else list(ids))
+    return list(map(Target._make, await run(database, READ_TARGETS, parameters)))
 
 
 async def find_events(database: Database, events: Sequence[EventId]) -> dict[EventId, FoundEvent]:

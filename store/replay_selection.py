@@ -23,6 +23,9 @@ from store.database import Database, run
 from store.dispatch import NewEvent, RouteRow
 from store.statement import statement
 
+SAMPLE = 5
+"""Events that a dry run names at most."""
+
 
 class Source(StrEnum):
     """Where a replay finds what it sends again."""

@@ -15,15 +15,16 @@ A dead letter that blocks its subject becomes a job under its old id, and so bef
 lane's owner reads the lane again then: its revision and the routing epoch tell it to.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from contracts.ids import PoolId
 from store.database import Database, run, transaction
 from store.dispatch import pool_channel
 from store.publication import count_epoch, lock_routing
-from store.replay_selection import VERDICTS, Candidate, verdict_parameters
+from store.replay_selection import SAMPLE, VERDICTS, Candidate, Verdict, verdict_parameters
 from store.replays import Replay
+from store.retention import Retention
 from store.statement import statement
 
 ELECT_RUNNER = statement(
@@ -39,7 +40,7 @@ TAKE_REPLAY = statement(
     """
     select p.id, set_config('idle_in_transaction_session_timeout', '1s', true)
     from integration.replay p
-    where p.id = $1::bigint and p.revision = $2::bigint and p.state = 'Running'
+    where p.id = $1::bigint and p.revision = $2::bigint and p.state = 'Running' and not p.dry_run
     for update
     """,
 )
@@ -108,6 +109,20 @@ QUEUE_REPLAY_JOBS = statement(
 
 WAKE_POOL = statement("wake_pool", "Tell a pool's workers of new jobs. $1 channel.", "select pg_notify($1::text, '')")
 
+COUNT_STEP = statement(
+    "count_replay_step",
+    "Carry a dry run on: count what a step would do; no row if it is not as it was read. $1 id, $2 revision, "
+    "$3 cursor, $4 whether all is read, $5..$9 counts by verdict, $10 sample, $11 how large a sample is at most.",
+    """
+    update integration.replay
+    set revision = revision + 1, cursor = $3::bigint, read_to_end = $4::boolean, queued = queued + $5::bigint,
+        superseded = superseded + $6::bigint, unfinished = unfinished + $7::bigint, gone = gone + $8::bigint,
+        filter_failed = filter_failed + $9::bigint, sample = (sample || $10::text[])[1:$11::int], moved_at = now()
+    where id = $1::bigint and revision = $2::bigint and state = 'Running' and dry_run
+    returning id
+    """,
+)
+
 COMPLETE_REPLAY = statement(
     "complete_replay",
     "End a replay that is read to its end and has no job left. $1 id.",
@@ -132,15 +147,28 @@ FAIL_REPLAY = statement(
     """,
 )
 
+FORGET_RESOURCES = statement(
+    "forget_replay_resources",
+    "Delete what outlived its retention: resources that were decided on and have no replays any more. $1 days by "
+    "default, $2 by tenant.",
+    """
+    delete from integration.replay_resource r
+    where r.decided_at < now() - make_interval(days => coalesce(($2::jsonb ->> r.tenant_id)::int, $1::int))
+      and not exists (select from integration.replay p where p.resource_uid = r.uid)
+    """,
+)
+
 FORGET_REPLAYS = statement(
     "forget_replays",
-    "Delete what outlived its retention: ended replays without unfinished jobs, and ended dead letters. $1 days.",
+    "Delete what outlived its retention: ended replays without unfinished jobs, and ended dead letters. $1 days by "
+    "default, $2 by tenant.",
     """
     with letters as (
-        delete from integration.dead_letter_end where ended_at < now() - make_interval(days => $1::int)
+        delete from integration.dead_letter_end
+        where ended_at < now() - make_interval(days => coalesce(($2::jsonb ->> tenant_id)::int, $1::int))
     )
     delete from integration.replay p
-    where p.ended_at < now() - make_interval(days => $1::int)
+    where p.ended_at < now() - make_interval(days => coalesce(($2::jsonb ->> p.tenant_id)::int, $1::int))
       and not exists (
           select from integration.job j where j.connection_id = p.connection_id and j.replay_id = p.id
       )
@@ -194,6 +222,16 @@ async def queue(database: Database, replay: Replay, step: Step) -> int | None:
     return queued
 
 
+async def count(
+    database: Database, replay: Replay, step: Step, found: Mapping[Verdict, int], sample: list[str]
+) -> bool:
+    """Carry a dry run on by a step, of which `found` are the verdicts; False if it is not as it was read."""
+    order = (Verdict.QUEUED, Verdict.SUPERSEDED, Verdict.UNFINISHED, Verdict.GONE)
+    counts = [found.get(verdict, 0) for verdict in order]
+    parameters = (replay.id, replay.revision, step.reached, step.end, *counts, step.filter_failed, sample, SAMPLE)
+    return bool(await run(database, COUNT_STEP, parameters))
+
+
 async def complete(database: Database, replay: Replay) -> bool:
     """End a replay whose jobs have all ended; False while it has some."""
     return bool(await run(database, COMPLETE_REPLAY, (replay.id,)))
@@ -204,6 +242,7 @@ async def fail(database: Database, replay: Replay, why: str) -> None:
     await run(database, FAIL_REPLAY, (replay.id, replay.revision, why))
 
 
-async def forget(database: Database, *, days: int) -> None:
-    """Delete ended replays and ended dead letters that outlived their retention."""
-    await run(database, FORGET_REPLAYS, (days,))
+async def forget(database: Database, kept: Retention) -> None:
+    """Delete ended replays, their resources and ended dead letters that outlived their retention."""
+    await run(database, FORGET_REPLAYS, kept.parameters())
+    await run(database, FORGET_RESOURCES, kept.parameters())

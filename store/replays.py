@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, NamedTuple
+from typing import Any
 
-from contracts.ids import ConnectionId, EventId, JobId, ReplayId, RouteId, TenantId
+from contracts.ids import ConnectionId, EventId, JobId, ReplayId, ReplayUid, RouteId, TenantId
 from store.database import Database, run, transaction
 from store.replay_selection import Moment, Selection, Source
 from store.statement import statement
@@ -35,30 +35,26 @@ class ReplayState(StrEnum):
     """It cannot go on; `detail` says why."""
 
 
-class Target(NamedTuple):
-    """A connection that may be replayed to; `active` says that it still takes events."""
-
-    id: ConnectionId
-    tenant: TenantId
-    namespace: str
-    name: str
-    active: bool
-
-
 @dataclass(frozen=True, slots=True)
 class Request:
-    """Who wants what delivered again, and why. `expected` is what a dry run counted, if there was one."""
+    """Who wants what delivered again, and why. `expected` is what a dry run counted, if there was one.
+
+    With `dry_run` nothing is delivered: those that would be are counted. `resource` is how it was asked for, if that
+    was no command.
+    """
 
     selection: Selection
     requested_by: str
     reason: str
     new_message_ids: bool = False
     expected: int | None = None
+    dry_run: bool = False
+    resource: ReplayUid | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a replay has come: `queued` jobs were made, the others were passed over (see `Verdict`)."""
+    """How far a replay has come: `queued` jobs were made, or would be, the others were passed over (see `Verdict`)."""
 
     cursor: int
     read_to_end: bool
@@ -96,7 +92,7 @@ class Lane:
 
 @dataclass(frozen=True, slots=True)
 class Replay:
-    """A replay as it is in the database. `in_queue` are its unfinished jobs."""
+    """A replay as it is in the database. `in_queue` are its unfinished jobs, `sample` the events of a dry run."""
 
     id: ReplayId
     namespace: str
@@ -110,6 +106,7 @@ class Replay:
     progress: Progress
     lane: Lane
     in_queue: int
+    sample: tuple[str, ...]
 
     @property
     def room(self) -> int:
@@ -131,31 +128,19 @@ READ_MOMENT = statement(
     "select now(), c.lower::text, c.upper::text, c.last_event_id from integration.dispatch_cursor c",
 )
 
-READ_TARGETS = statement(
-    "read_targets",
-    "Connections that can be replayed to. $1 tenants or null, $2 namespace or null, $3 name or null, $4 ids or null.",
-    """
-    select c.id, c.tenant_id, c.namespace, c.name,
-           exists (select from integration.route r where r.connection_id = c.id and r.active)
-    from integration.connection c join integration.lane l on l.connection_id = c.id
-    where ($1::text[] is null or c.tenant_id = any ($1::text[]))
-      and ($2::text is null or c.namespace = $2::text) and ($3::text is null or c.name = $3::text)
-      and ($4::int[] is null or c.id = any ($4::int[]))
-    order by c.namespace, c.name
-    """,
-)
-
 START_REPLAY = statement(
     "start_replay",
     "Record a request; the dispatcher does the rest. $1..$8 selection, $9..$11 events, routes, dead letters or null, "
-    "$12..$14 what was dispatched, $15 and $16 options, $17 expected, $18 who, $19 why.",
+    "$12..$14 what was dispatched, $15 and $16 options, $17 expected, $18 who, $19 why, $20 dry run, $21 resource.",
     """
     insert into integration.replay
         (tenant_id, connection_id, source, since, until, types, cause, requested_at, event_ids, route_ids, letter_ids,
-         dispatched, dispatching, dispatching_to, include_superseded, new_message_ids, expected, requested_by, reason)
+         dispatched, dispatching, dispatching_to, include_superseded, new_message_ids, expected, requested_by, reason,
+         dry_run, resource_uid)
     values ($1::text, $2::int, $3::text, $4::timestamptz, $5::timestamptz, $6::text[], $7::text, $8::timestamptz,
             $9::bigint[], $10::int[], $11::bigint[], $12::text::pg_snapshot, $13::text::pg_snapshot, $14::bigint,
-            $15::boolean, $16::boolean, $17::bigint, $18::text, $19::text)
+            $15::boolean, $16::boolean, $17::bigint, $18::text, $19::text,
+            $20::boolean, $21::uuid)
     returning id
     """,
 )
@@ -182,7 +167,8 @@ _REPLAY = """
                     select from integration.dead_letter d where d.connection_id = p.connection_id and d.blocks
                 ) limit 1001)
            ) b),
-           (select count(*) from integration.job j where j.connection_id = p.connection_id and j.replay_id = p.id)
+           (select count(*) from integration.job j where j.connection_id = p.connection_id and j.replay_id = p.id),
+           p.dry_run, p.resource_uid, p.sample
     from integration.replay p
     join integration.connection c on c.id = p.connection_id
     left join integration.lane l on l.connection_id = p.connection_id
@@ -194,7 +180,7 @@ READ_RUNNING = statement(
     _REPLAY
     + """
     where p.state = 'Running'
-      and (l.connection_id is null or p.read_to_end or (l.state = 'Open' and not l.suspended))
+      and (l.connection_id is null or p.read_to_end or p.dry_run or (l.state = 'Open' and not l.suspended))
     order by p.moved_at, p.id limit 500
     """,
 )
@@ -243,19 +229,6 @@ async def read_moment(database: Database) -> Moment:
     return Moment(*rows[0])
 
 
-async def read_targets(
-    database: Database,
-    *,
-    tenants: Sequence[str] | None = None,
-    namespace: str | None = None,
-    name: str | None = None,
-    ids: Sequence[ConnectionId] | None = None,
-) -> list[Target]:
-    """Return the connections that meet all conditions; those that ended for good are left out."""
-    parameters = (None if tenants is None else list(tenants), namespace, name, None if ids is None else list(ids))
-    return list(map(Target._make, await run(database, READ_TARGETS, parameters)))
-
-
 async def start(database: Database, requests: Sequence[Request]) -> list[ReplayId]:
     """Record requests, all or none; return the ids of their replays in that order."""
     async with transaction(database):
@@ -287,6 +260,8 @@ async def start_one(database: Database, request: Request) -> ReplayId:
         request.expected,
         request.requested_by,
         request.reason,
+        request.dry_run,
+        request.resource,
     )
     rows = await run(database, START_REPLAY, parameters)
     return ReplayId(rows[0][0])
@@ -339,7 +314,7 @@ def _replay(row: tuple[Any, ...]) -> Replay:
         id=ReplayId(row[0]),
         namespace=row[1],
         name=row[2],
-        request=Request(selection, row[22], row[23], row[24], row[25]),
+        request=Request(selection, *row[22:26], *row[40:42]),
         requested_at=row[3],
         state=ReplayState(row[4]),
         detail=row[5],
@@ -348,4 +323,5 @@ def _replay(row: tuple[Any, ...]) -> Replay:
         progress=Progress(*row[26:35]),
         lane=Lane(*row[35:39]),
         in_queue=row[39],
+        sample=tuple(row[42]),
     )

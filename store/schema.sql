@@ -303,6 +303,38 @@ CREATE FUNCTION integration.partitions(parent text) RETURNS TABLE(partition text
     where i.inhparent = ('integration.' || parent)::regclass and c.relname ~ '_[0-9]{8}$'
 $_$;
 
+CREATE FUNCTION integration.plan_sweeps(relation text, days integer, tenant_days jsonb) RETURNS void
+    LANGUAGE sql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    with bounds as (
+        select (now() at time zone 'UTC')::date as today,
+               greatest(plan_sweeps.days, (select max(t.value::int) from jsonb_each_text(tenant_days) t)) as longest
+    ),
+    days as (
+        select p.day, p.day < b.today - plan_sweeps.days as others_due, b.today
+        from bounds b, integration.partitions(case plan_sweeps.relation when 'attempt' then 'attempt' else 'event' end) p
+        where p.day >= b.today - b.longest
+    ),
+    due as (
+        select d.day, d.others_due, array(
+            select t.key from jsonb_each_text(tenant_days) t
+            where (d.day < d.today - t.value::int) <> d.others_due order by t.key
+        ) as exceptions
+        from days d
+    ),
+    forgotten as (
+        delete from integration.sweep s
+        where s.relation = plan_sweeps.relation
+          and not exists (select from due d where d.day = s.day and (d.others_due or d.exceptions <> '{}'))
+    )
+    insert into integration.sweep as s (relation, day, others_due, exceptions)
+    select plan_sweeps.relation, d.day, d.others_due, d.exceptions from due d where d.others_due or d.exceptions <> '{}'
+    on conflict (relation, day) do update
+        set others_due = excluded.others_due, exceptions = excluded.exceptions, position = 0, kept = false, swept_at = null
+        where (s.others_due, s.exceptions) is distinct from (excluded.others_due, excluded.exceptions)
+$$;
+
 CREATE FUNCTION integration.pool_role(pool text) RETURNS name
     LANGUAGE plpgsql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -370,6 +402,95 @@ begin
 end $_$;
 
 COMMENT ON FUNCTION integration.set_pool_credential(pool text, credential text, verifier text) IS 'Give a pool''s role, made if need be, a login with this SCRAM verifier, and record the id of the password.';
+
+CREATE FUNCTION integration.sweep(relation text, days integer, tenant_days jsonb, blocks integer, keys integer) RETURNS TABLE(swept_day date, deleted bigint, finished boolean)
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    SET plan_cache_mode TO 'force_custom_plan'
+    SET enable_nestloop TO 'off'
+    SET enable_hashjoin TO 'on'
+    SET enable_seqscan TO 'on'
+    AS $$
+declare
+    chosen record;
+    low timestamptz;
+    high timestamptz;
+    ahead bigint;
+    first tid;
+    beyond tid;
+    since timestamptz;
+    until timestamptz;
+    dispatched pg_snapshot;
+    remaining boolean := false;
+begin
+    perform set_config('lock_timeout', '2s', true);
+    if not pg_try_advisory_xact_lock(7308613720) then
+        return; -- another dispatcher is at work
+    end if;
+    perform integration.plan_sweeps(relation, days, tenant_days);
+    select s.*, s.swept_at is not null as again into chosen from integration.sweep s
+    where s.relation = sweep.relation
+      and (s.swept_at is null or (s.kept and s.swept_at < now() - interval '1 day'))
+    order by s.day limit 1;
+    if not found then
+        return;
+    end if;
+    if chosen.again then
+        chosen.position := 0;
+        chosen.kept := false;
+    end if;
+    low := chosen.day::timestamp at time zone 'UTC';
+    high := (chosen.day + 1)::timestamp at time zone 'UTC';
+    deleted := 0;
+    if relation = 'event_dedupe' then
+        since := low + chosen.position * interval '1 microsecond';
+        select max(k.at) into until from (
+            select d.at from integration.event_dedupe d where d.at >= since and d.at < high order by d.at limit keys
+        ) k;
+        finished := until is null;
+        delete from integration.event_dedupe d
+        where d.at >= since and d.at <= until and (d.tenant_id = any (chosen.exceptions)) <> chosen.others_due;
+        get diagnostics deleted = row_count;
+        ahead := extract(epoch from until - low) * 1000000 + 1;
+    else
+        -- Through the parent: a partition itself shows nobody anything.
+        ahead := chosen.position + blocks;
+        first := format('(%s,0)', chosen.position)::tid;
+        beyond := format('(%s,0)', ahead)::tid;
+        -- Another dispatcher may just have dropped the partition.
+        finished := ahead >= coalesce(pg_relation_size(
+            to_regclass(format('integration.%I', relation || to_char(chosen.day, '_YYYYMMDD')))), 0)
+            / current_setting('block_size')::int;
+    end if;
+    if relation = 'attempt' then
+        delete from integration.attempt a
+        where a.at >= low and a.at < high and a.ctid >= first and a.ctid < beyond
+          and (a.tenant_id = any (chosen.exceptions)) <> chosen.others_due;
+        get diagnostics deleted = row_count;
+    elsif relation = 'event' then
+        select c.lower into dispatched from integration.dispatch_cursor c;
+        delete from integration.event e
+        where e.at >= low and e.at < high and e.ctid >= first and e.ctid < beyond
+          and (e.tenant_id = any (chosen.exceptions)) <> chosen.others_due
+          and (e.xid < pg_snapshot_xmin(dispatched) or pg_visible_in_snapshot(e.xid, dispatched))
+          and not exists (select from integration.dead_letter d where d.event_id = e.id)
+          and not exists (select from integration.job j where j.event_id = e.id and j.event_at >= low and j.event_at < high);
+        get diagnostics deleted = row_count;
+        remaining := exists (
+            select from integration.event e
+            where e.at >= low and e.at < high and e.ctid >= first and e.ctid < beyond
+              and (e.tenant_id = any (chosen.exceptions)) <> chosen.others_due
+        );
+    end if;
+    update integration.sweep s
+    set position = case when finished then 0 else ahead end, kept = chosen.kept or remaining,
+        swept_at = case when finished then now() end
+    where s.relation = sweep.relation and s.day = chosen.day;
+    swept_day := chosen.day;
+    return next;
+end $$;
+
+COMMENT ON FUNCTION integration.sweep(relation text, days integer, tenant_days jsonb, blocks integer, keys integer) IS 'Delete a batch of what outlived its tenant''s retention in partitions that others still need; no row: nothing is left.';
 
 CREATE FUNCTION integration.wanted_workers() RETURNS integer
     LANGUAGE sql STABLE
@@ -799,6 +920,9 @@ CREATE TABLE integration.replay (
     filter_failed bigint DEFAULT 0 NOT NULL,
     moved_at timestamp with time zone DEFAULT now() NOT NULL,
     ended_at timestamp with time zone,
+    resource_uid uuid,
+    dry_run boolean DEFAULT false NOT NULL,
+    sample text[] DEFAULT '{}'::text[] NOT NULL,
     CONSTRAINT replay_cancelled_by_check CHECK (((length(cancelled_by) >= 1) AND (length(cancelled_by) <= 200))),
     CONSTRAINT replay_check CHECK ((since < until)),
     CONSTRAINT replay_check1 CHECK (((state = 'Running'::text) = (ended_at IS NULL))),
@@ -808,6 +932,8 @@ CREATE TABLE integration.replay (
     CONSTRAINT replay_check5 CHECK (((letter_ids IS NULL) = (route_ids IS NULL))),
     CONSTRAINT replay_check6 CHECK (((letter_ids IS NULL) OR (NOT ((cardinality(letter_ids) IS DISTINCT FROM cardinality(event_ids)) OR (cardinality(route_ids) IS DISTINCT FROM cardinality(event_ids)))))),
     CONSTRAINT replay_check7 CHECK (((source = 'DeadLetters'::text) OR (cause IS NULL))),
+    CONSTRAINT replay_check8 CHECK (((resource_uid IS NOT NULL) OR (NOT dry_run))),
+    CONSTRAINT replay_check9 CHECK ((dry_run OR (sample = '{}'::text[]))),
     CONSTRAINT replay_event_ids_check CHECK (((cardinality(event_ids) >= 1) AND (cardinality(event_ids) <= 1000))),
     CONSTRAINT replay_expected_check CHECK ((expected >= 0)),
     CONSTRAINT replay_filter_failed_check CHECK ((filter_failed >= 0)),
@@ -815,6 +941,7 @@ CREATE TABLE integration.replay (
     CONSTRAINT replay_queued_check CHECK ((queued >= 0)),
     CONSTRAINT replay_reason_check CHECK (((length(reason) >= 1) AND (length(reason) <= 1000))),
     CONSTRAINT replay_requested_by_check CHECK (((length(requested_by) >= 1) AND (length(requested_by) <= 200))),
+    CONSTRAINT replay_sample_check CHECK ((cardinality(sample) <= 5)),
     CONSTRAINT replay_source_check CHECK ((source = ANY (ARRAY['Events'::text, 'Jobs'::text, 'DeadLetters'::text]))),
     CONSTRAINT replay_state_check CHECK ((state = ANY (ARRAY['Running'::text, 'Completed'::text, 'Cancelled'::text, 'Failed'::text]))),
     CONSTRAINT replay_superseded_check CHECK ((superseded >= 0)),
@@ -840,6 +967,12 @@ COMMENT ON COLUMN integration.replay.revision IS 'Compare-and-swap: of two that 
 
 COMMENT ON COLUMN integration.replay.cursor IS 'How far it has read: an event''s id, a dead letter''s job id, or how many of the jobs that were named.';
 
+COMMENT ON COLUMN integration.replay.resource_uid IS 'The resource it was asked for with; null if that was a command.';
+
+COMMENT ON COLUMN integration.replay.dry_run IS 'Whether it only counts: no job is made, and queued are those that would be.';
+
+COMMENT ON COLUMN integration.replay.sample IS 'Of a dry run, public ids of the first events that would be queued.';
+
 CREATE TABLE integration.replay_edit (
     replay_id bigint NOT NULL,
     tenant_id text NOT NULL,
@@ -862,6 +995,32 @@ ALTER TABLE integration.replay ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY 
     NO MAXVALUE
     CACHE 1
 );
+
+CREATE TABLE integration.replay_resource (
+    uid uuid NOT NULL,
+    tenant_id text NOT NULL,
+    namespace text NOT NULL,
+    name text NOT NULL,
+    spec jsonb NOT NULL,
+    asked_at timestamp with time zone DEFAULT now() NOT NULL,
+    state text DEFAULT 'Asked'::text NOT NULL,
+    detail text DEFAULT ''::text NOT NULL,
+    look_at timestamp with time zone DEFAULT now() NOT NULL,
+    decided_at timestamp with time zone,
+    CONSTRAINT replay_resource_check CHECK (((state = 'Asked'::text) = (decided_at IS NULL))),
+    CONSTRAINT replay_resource_spec_check CHECK ((jsonb_typeof(spec) = 'object'::text)),
+    CONSTRAINT replay_resource_state_check CHECK ((state = ANY (ARRAY['Asked'::text, 'Started'::text, 'Refused'::text, 'Cancelled'::text])))
+);
+
+ALTER TABLE ONLY integration.replay_resource FORCE ROW LEVEL SECURITY;
+
+COMMENT ON TABLE integration.replay_resource IS 'An IntegrationReplay as the operator handed it on, by the uid of the object: handed on again, it is the same one.';
+
+COMMENT ON COLUMN integration.replay_resource.state IS 'Asked until the dispatcher has looked; Started with a replay for each connection; Refused; Cancelled before that.';
+
+COMMENT ON COLUMN integration.replay_resource.detail IS 'What it waits for, or why it was refused or cancelled.';
+
+COMMENT ON COLUMN integration.replay_resource.look_at IS 'When the dispatcher looks at it: one that waits is looked at again later, so that it holds up no other.';
 
 CREATE TABLE integration.route (
     id integer NOT NULL,
@@ -898,6 +1057,31 @@ COMMENT ON TABLE integration.routing IS 'Counts publications: who holds an older
 CREATE TABLE integration.schema_version (
     version_num character varying(32) NOT NULL
 );
+
+CREATE TABLE integration.sweep (
+    relation text NOT NULL,
+    day date NOT NULL,
+    others_due boolean NOT NULL,
+    exceptions text[] NOT NULL,
+    "position" bigint DEFAULT 0 NOT NULL,
+    kept boolean DEFAULT false NOT NULL,
+    swept_at timestamp with time zone,
+    CONSTRAINT sweep_check CHECK ((others_due OR (exceptions <> '{}'::text[]))),
+    CONSTRAINT sweep_position_check CHECK (("position" >= 0)),
+    CONSTRAINT sweep_relation_check CHECK ((relation = ANY (ARRAY['event'::text, 'event_dedupe'::text, 'attempt'::text])))
+);
+
+ALTER TABLE ONLY integration.sweep FORCE ROW LEVEL SECURITY;
+
+COMMENT ON TABLE integration.sweep IS 'Days of which some tenants'' rows have outlived their retention, and how far these rows are deleted.';
+
+COMMENT ON COLUMN integration.sweep.others_due IS 'Whose rows are due: all but those of the exceptions, or theirs alone.';
+
+COMMENT ON COLUMN integration.sweep."position" IS 'How far the day is swept: a block of its partition, or for dedupe keys, microseconds since midnight.';
+
+COMMENT ON COLUMN integration.sweep.kept IS 'Some rows that are due are still needed: the day is swept again a day later.';
+
+COMMENT ON COLUMN integration.sweep.swept_at IS 'When its end was reached; null while it is not.';
 
 CREATE TABLE integration.tenant_role (
     role name NOT NULL,
@@ -1007,6 +1191,9 @@ ALTER TABLE ONLY integration.replay_edit
 ALTER TABLE ONLY integration.replay
     ADD CONSTRAINT replay_pkey PRIMARY KEY (id);
 
+ALTER TABLE ONLY integration.replay_resource
+    ADD CONSTRAINT replay_resource_pkey PRIMARY KEY (uid);
+
 ALTER TABLE ONLY integration.route
     ADD CONSTRAINT route_connection_id_name_key UNIQUE (connection_id, name);
 
@@ -1018,6 +1205,9 @@ ALTER TABLE ONLY integration.routing
 
 ALTER TABLE ONLY integration.schema_version
     ADD CONSTRAINT schema_version_pkc PRIMARY KEY (version_num);
+
+ALTER TABLE ONLY integration.sweep
+    ADD CONSTRAINT sweep_pkey PRIMARY KEY (relation, day);
 
 ALTER TABLE ONLY integration.tenant_role
     ADD CONSTRAINT tenant_role_pkey PRIMARY KEY (role, tenant_id);
@@ -1083,6 +1273,10 @@ CREATE INDEX lane_transition_at ON integration.lane_transition USING btree (at);
 
 CREATE INDEX lane_transition_connection ON integration.lane_transition USING btree (connection_id, id);
 
+CREATE INDEX replay_resource_asked ON integration.replay_resource USING btree (look_at) WHERE (state = 'Asked'::text);
+
+CREATE INDEX replay_resource_uid ON integration.replay USING btree (resource_uid) WHERE (resource_uid IS NOT NULL);
+
 CREATE INDEX replay_running ON integration.replay USING btree (connection_id, id) WHERE (state = 'Running'::text);
 
 ALTER INDEX integration.attempt_event ATTACH PARTITION integration.attempt_default_event_id_idx;
@@ -1112,6 +1306,9 @@ ALTER TABLE ONLY integration.replay
 
 ALTER TABLE ONLY integration.replay_edit
     ADD CONSTRAINT replay_edit_replay_id_fkey FOREIGN KEY (replay_id) REFERENCES integration.replay(id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY integration.replay
+    ADD CONSTRAINT replay_resource_uid_fkey FOREIGN KEY (resource_uid) REFERENCES integration.replay_resource(uid);
 
 ALTER TABLE ONLY integration.route
     ADD CONSTRAINT route_connection_id_fkey FOREIGN KEY (connection_id) REFERENCES integration.connection(id) ON DELETE CASCADE;
@@ -1147,6 +1344,8 @@ CREATE POLICY dispatcher ON integration.pool FOR SELECT TO integration_dispatche
 
 CREATE POLICY dispatcher ON integration.replay FOR UPDATE TO integration_dispatcher USING (true);
 
+CREATE POLICY dispatcher ON integration.replay_resource FOR UPDATE TO integration_dispatcher USING (true);
+
 CREATE POLICY dispatcher ON integration.route FOR SELECT TO integration_dispatcher USING (true);
 
 CREATE POLICY dispatcher ON integration.worker TO integration_dispatcher USING (true);
@@ -1155,9 +1354,13 @@ CREATE POLICY dispatcher ON integration.worker_session FOR SELECT TO integration
 
 CREATE POLICY dispatcher_deletes ON integration.dead_letter FOR DELETE TO integration_dispatcher USING (true);
 
+CREATE POLICY dispatcher_finds ON integration.attempt FOR SELECT TO integration_dispatcher USING (true);
+
 CREATE POLICY dispatcher_forgets ON integration.dead_letter_end FOR DELETE TO integration_dispatcher USING (true);
 
 CREATE POLICY dispatcher_forgets ON integration.replay FOR DELETE TO integration_dispatcher USING (true);
+
+CREATE POLICY dispatcher_forgets ON integration.replay_resource FOR DELETE TO integration_dispatcher USING (true);
 
 CREATE POLICY dispatcher_reads ON integration.dead_letter FOR SELECT TO integration_dispatcher USING (true);
 
@@ -1168,6 +1371,10 @@ CREATE POLICY dispatcher_reads ON integration.job FOR SELECT TO integration_disp
 CREATE POLICY dispatcher_reads ON integration.lane_transition FOR SELECT TO integration_dispatcher USING (true);
 
 CREATE POLICY dispatcher_reads ON integration.replay FOR SELECT TO integration_dispatcher USING (true);
+
+CREATE POLICY dispatcher_reads ON integration.replay_resource FOR SELECT TO integration_dispatcher USING (true);
+
+CREATE POLICY dispatcher_starts ON integration.replay FOR INSERT TO integration_dispatcher WITH CHECK ((resource_uid IS NOT NULL));
 
 CREATE POLICY dispatcher_updates ON integration.lane FOR UPDATE TO integration_dispatcher USING (true);
 
@@ -1199,15 +1406,29 @@ CREATE POLICY operator ON integration.lane TO integration_operator USING (true);
 
 CREATE POLICY operator ON integration.pool TO integration_operator USING (true);
 
+CREATE POLICY operator ON integration.replay_resource FOR INSERT TO integration_operator WITH CHECK (true);
+
 CREATE POLICY operator ON integration.route TO integration_operator USING (true);
 
 CREATE POLICY operator ON integration.tenant_role TO integration_operator USING (true);
 
 CREATE POLICY operator ON integration.worker_session FOR DELETE TO integration_operator USING (true);
 
+CREATE POLICY operator_cancels ON integration.replay FOR UPDATE TO integration_operator USING ((resource_uid IS NOT NULL));
+
+CREATE POLICY operator_cancels ON integration.replay_resource FOR UPDATE TO integration_operator USING (true);
+
+CREATE POLICY operator_counts ON integration.attempt FOR SELECT TO integration_operator USING ((replay_id IS NOT NULL));
+
+CREATE POLICY operator_counts ON integration.dead_letter_end FOR SELECT TO integration_operator USING ((replay_id IS NOT NULL));
+
 CREATE POLICY operator_deletes ON integration.job FOR DELETE TO integration_operator USING (true);
 
 CREATE POLICY operator_reads ON integration.dead_letter FOR SELECT TO integration_operator USING (true);
+
+CREATE POLICY operator_reads ON integration.replay FOR SELECT TO integration_operator USING ((resource_uid IS NOT NULL));
+
+CREATE POLICY operator_reads ON integration.replay_resource FOR SELECT TO integration_operator USING (true);
 
 CREATE POLICY operator_reads ON integration.worker_session FOR SELECT TO integration_operator USING (true);
 
@@ -1226,6 +1447,8 @@ CREATE POLICY owner ON integration.event_default TO schema_owner USING (true);
 CREATE POLICY owner ON integration.job TO schema_owner USING (true);
 
 CREATE POLICY owner ON integration.pool TO schema_owner USING (true);
+
+CREATE POLICY owner ON integration.sweep TO schema_owner USING (true);
 
 ALTER TABLE integration.pool ENABLE ROW LEVEL SECURITY;
 
@@ -1251,6 +1474,8 @@ CREATE POLICY reader ON integration.replay FOR SELECT TO integration_reader USIN
 
 CREATE POLICY reader ON integration.replay_edit FOR SELECT TO integration_reader USING (true);
 
+CREATE POLICY reader ON integration.replay_resource FOR SELECT TO integration_reader USING (true);
+
 CREATE POLICY reader ON integration.route FOR SELECT TO integration_reader USING (true);
 
 CREATE POLICY reader ON integration.tenant_role FOR SELECT TO integration_reader USING (true);
@@ -1262,6 +1487,8 @@ CREATE POLICY reader ON integration.worker_session FOR SELECT TO integration_rea
 ALTER TABLE integration.replay ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE integration.replay_edit ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE integration.replay_resource ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE integration.route ENABLE ROW LEVEL SECURITY;
 
@@ -1293,11 +1520,15 @@ CREATE POLICY support_reads ON integration.replay FOR SELECT TO integration_supp
 
 CREATE POLICY support_reads ON integration.replay_edit FOR SELECT TO integration_support USING (true);
 
+CREATE POLICY support_reads ON integration.replay_resource FOR SELECT TO integration_support USING (true);
+
 CREATE POLICY support_reads ON integration.route FOR SELECT TO integration_support USING (true);
 
 CREATE POLICY support_reads ON integration.worker FOR SELECT TO integration_support USING (true);
 
 CREATE POLICY support_updates ON integration.lane FOR UPDATE TO integration_support USING (true);
+
+ALTER TABLE integration.sweep ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE integration.tenant_role ENABLE ROW LEVEL SECURITY;
 
@@ -1388,6 +1619,8 @@ GRANT ALL ON FUNCTION integration.maintain(event_days integer, attempt_days inte
 
 REVOKE ALL ON FUNCTION integration.partitions(parent text) FROM PUBLIC;
 
+REVOKE ALL ON FUNCTION integration.plan_sweeps(relation text, days integer, tenant_days jsonb) FROM PUBLIC;
+
 REVOKE ALL ON FUNCTION integration.pool_role(pool text) FROM PUBLIC;
 
 REVOKE ALL ON FUNCTION integration.selects(patterns text[], type text) FROM PUBLIC;
@@ -1398,12 +1631,30 @@ GRANT ALL ON FUNCTION integration.selects(patterns text[], type text) TO integra
 REVOKE ALL ON FUNCTION integration.set_pool_credential(pool text, credential text, verifier text) FROM PUBLIC;
 GRANT ALL ON FUNCTION integration.set_pool_credential(pool text, credential text, verifier text) TO integration_operator;
 
+REVOKE ALL ON FUNCTION integration.sweep(relation text, days integer, tenant_days jsonb, blocks integer, keys integer) FROM PUBLIC;
+GRANT ALL ON FUNCTION integration.sweep(relation text, days integer, tenant_days jsonb, blocks integer, keys integer) TO integration_dispatcher;
+
 REVOKE ALL ON FUNCTION integration.wanted_workers() FROM PUBLIC;
 GRANT ALL ON FUNCTION integration.wanted_workers() TO integration_worker;
 
 GRANT SELECT ON TABLE integration.attempt TO integration_reader;
 GRANT INSERT ON TABLE integration.attempt TO integration_worker;
 GRANT SELECT ON TABLE integration.attempt TO integration_support;
+
+GRANT SELECT(event_id) ON TABLE integration.attempt TO integration_dispatcher;
+
+GRANT SELECT(job_id) ON TABLE integration.attempt TO integration_dispatcher;
+
+GRANT SELECT(tenant_id) ON TABLE integration.attempt TO integration_dispatcher;
+
+GRANT SELECT(connection_id) ON TABLE integration.attempt TO integration_dispatcher;
+
+GRANT SELECT(route_id) ON TABLE integration.attempt TO integration_dispatcher;
+
+GRANT SELECT(outcome) ON TABLE integration.attempt TO integration_operator;
+GRANT SELECT(outcome) ON TABLE integration.attempt TO integration_dispatcher;
+
+GRANT SELECT(replay_id) ON TABLE integration.attempt TO integration_operator;
 
 GRANT SELECT ON TABLE integration.connection TO integration_reader;
 GRANT SELECT ON TABLE integration.connection TO integration_dispatcher;
@@ -1426,9 +1677,13 @@ GRANT SELECT(subject) ON TABLE integration.dead_letter TO integration_worker;
 
 GRANT SELECT(blocks) ON TABLE integration.dead_letter TO integration_worker;
 
+GRANT SELECT(replay_id) ON TABLE integration.dead_letter TO integration_operator;
+
 GRANT SELECT ON TABLE integration.dead_letter_end TO integration_reader;
 GRANT SELECT,INSERT ON TABLE integration.dead_letter_end TO integration_support;
 GRANT SELECT,INSERT,DELETE ON TABLE integration.dead_letter_end TO integration_dispatcher;
+
+GRANT SELECT(replay_id) ON TABLE integration.dead_letter_end TO integration_operator;
 
 GRANT SELECT ON TABLE integration.dispatch_cursor TO integration_reader;
 GRANT SELECT,UPDATE ON TABLE integration.dispatch_cursor TO integration_dispatcher;
@@ -1519,43 +1774,62 @@ GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE integration.pool TO integration_opera
 
 GRANT SELECT ON TABLE integration.replay TO integration_reader;
 GRANT SELECT,INSERT ON TABLE integration.replay TO integration_support;
-GRANT SELECT,DELETE ON TABLE integration.replay TO integration_dispatcher;
+GRANT SELECT,INSERT,DELETE ON TABLE integration.replay TO integration_dispatcher;
 
 GRANT SELECT(id) ON TABLE integration.replay TO integration_worker;
+GRANT SELECT(id) ON TABLE integration.replay TO integration_operator;
 
 GRANT SELECT(connection_id) ON TABLE integration.replay TO integration_worker;
+GRANT SELECT(connection_id) ON TABLE integration.replay TO integration_operator;
+
+GRANT SELECT(requested_at) ON TABLE integration.replay TO integration_operator;
 
 GRANT SELECT(new_message_ids) ON TABLE integration.replay TO integration_worker;
 
 GRANT UPDATE(state) ON TABLE integration.replay TO integration_support;
 GRANT UPDATE(state) ON TABLE integration.replay TO integration_dispatcher;
+GRANT SELECT(state),UPDATE(state) ON TABLE integration.replay TO integration_operator;
 
 GRANT UPDATE(detail) ON TABLE integration.replay TO integration_support;
 GRANT UPDATE(detail) ON TABLE integration.replay TO integration_dispatcher;
+GRANT SELECT(detail),UPDATE(detail) ON TABLE integration.replay TO integration_operator;
 
 GRANT UPDATE(cancelled_by) ON TABLE integration.replay TO integration_support;
+GRANT UPDATE(cancelled_by) ON TABLE integration.replay TO integration_operator;
 
 GRANT UPDATE(revision) ON TABLE integration.replay TO integration_support;
 GRANT UPDATE(revision) ON TABLE integration.replay TO integration_dispatcher;
+GRANT SELECT(revision),UPDATE(revision) ON TABLE integration.replay TO integration_operator;
 
 GRANT UPDATE(cursor) ON TABLE integration.replay TO integration_dispatcher;
 
 GRANT UPDATE(read_to_end) ON TABLE integration.replay TO integration_dispatcher;
 
 GRANT UPDATE(queued) ON TABLE integration.replay TO integration_dispatcher;
+GRANT SELECT(queued) ON TABLE integration.replay TO integration_operator;
 
 GRANT UPDATE(superseded) ON TABLE integration.replay TO integration_dispatcher;
+GRANT SELECT(superseded) ON TABLE integration.replay TO integration_operator;
 
 GRANT UPDATE(unfinished) ON TABLE integration.replay TO integration_dispatcher;
+GRANT SELECT(unfinished) ON TABLE integration.replay TO integration_operator;
 
 GRANT UPDATE(gone) ON TABLE integration.replay TO integration_dispatcher;
+GRANT SELECT(gone) ON TABLE integration.replay TO integration_operator;
 
 GRANT UPDATE(filter_failed) ON TABLE integration.replay TO integration_dispatcher;
+GRANT SELECT(filter_failed) ON TABLE integration.replay TO integration_operator;
 
 GRANT UPDATE(moved_at) ON TABLE integration.replay TO integration_dispatcher;
 
 GRANT UPDATE(ended_at) ON TABLE integration.replay TO integration_support;
 GRANT UPDATE(ended_at) ON TABLE integration.replay TO integration_dispatcher;
+GRANT SELECT(ended_at),UPDATE(ended_at) ON TABLE integration.replay TO integration_operator;
+
+GRANT SELECT(resource_uid) ON TABLE integration.replay TO integration_operator;
+
+GRANT SELECT(sample) ON TABLE integration.replay TO integration_operator;
+GRANT UPDATE(sample) ON TABLE integration.replay TO integration_dispatcher;
 
 GRANT SELECT ON TABLE integration.replay_edit TO integration_reader;
 GRANT SELECT,INSERT ON TABLE integration.replay_edit TO integration_support;
@@ -1565,6 +1839,22 @@ GRANT SELECT(replay_id) ON TABLE integration.replay_edit TO integration_worker;
 GRANT SELECT(connection_id) ON TABLE integration.replay_edit TO integration_worker;
 
 GRANT SELECT(data) ON TABLE integration.replay_edit TO integration_worker;
+
+GRANT SELECT ON TABLE integration.replay_resource TO integration_reader;
+GRANT SELECT ON TABLE integration.replay_resource TO integration_support;
+GRANT SELECT,INSERT ON TABLE integration.replay_resource TO integration_operator;
+GRANT SELECT,DELETE ON TABLE integration.replay_resource TO integration_dispatcher;
+
+GRANT UPDATE(state) ON TABLE integration.replay_resource TO integration_operator;
+GRANT UPDATE(state) ON TABLE integration.replay_resource TO integration_dispatcher;
+
+GRANT UPDATE(detail) ON TABLE integration.replay_resource TO integration_operator;
+GRANT UPDATE(detail) ON TABLE integration.replay_resource TO integration_dispatcher;
+
+GRANT UPDATE(look_at) ON TABLE integration.replay_resource TO integration_dispatcher;
+
+GRANT UPDATE(decided_at) ON TABLE integration.replay_resource TO integration_operator;
+GRANT UPDATE(decided_at) ON TABLE integration.replay_resource TO integration_dispatcher;
 
 GRANT SELECT ON TABLE integration.route TO integration_reader;
 GRANT SELECT ON TABLE integration.route TO integration_dispatcher;

@@ -53,8 +53,11 @@ READ_TRANSITIONS = statement(
 
 FORGET_TRANSITIONS = statement(
     "forget_transitions",
-    "Delete what is older than dead letters are kept. $1 days.",
-    "delete from integration.lane_transition where at < now() - make_interval(days => $1::int)",
+    "Delete what is older than dead letters are kept. $1 days by default, $2 by tenant.",
+    """
+    delete from integration.lane_transition
+    where at < now() - make_interval(days => coalesce(($2::jsonb ->> tenant_id)::int, $1::int))
+    """,
 )
 
 

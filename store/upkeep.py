@@ -3,12 +3,14 @@
 from typing import NamedTuple
 
 from store.database import Database, run
+from store.retention import Retention, forget_dead_letters
 from store.statement import statement
 from store.transitions import FORGET_TRANSITIONS
 
 MAINTAIN = statement(
     "maintain",
-    "Create coming partitions and drop what outlived its retention. $1 days of events, $2 attempts, $3 dead letters.",
+    "Create coming partitions and drop what outlived the longest retention. $1 days of events, $2 "
+    "attempts, $3 dead letters.",
     "select action, relation from integration.maintain($1::int, $2::int, $3::int)",
 )
 
@@ -57,12 +59,16 @@ class BacklogRow(NamedTuple):
 
 
 async def maintain(
-    database: Database, *, event_days: int, attempt_days: int, dead_letter_days: int
+    database: Database, *, events: Retention, attempts: Retention, dead_letters: Retention
 ) -> list[tuple[str, str]]:
-    """Run the upkeep; return what was done as (action, relation)."""
-    await run(database, MAINTAIN_WORKERS, (attempt_days,))
-    await run(database, FORGET_TRANSITIONS, (dead_letter_days,))
-    return [(row[0], row[1]) for row in await run(database, MAINTAIN, (event_days, attempt_days, dead_letter_days))]
+    """Run the upkeep but for sweeping; return what was done as (action, relation)."""
+    await run(database, MAINTAIN_WORKERS, (attempts.longest,))
+    await run(database, FORGET_TRANSITIONS, dead_letters.parameters())
+    done = []
+    if forgotten := await forget_dead_letters(database, dead_letters):
+        done.append((f"deleted {forgotten}", "dead_letter"))
+    longest = (events.longest, attempts.longest, dead_letters.longest)
+    return done + [(row[0], row[1]) for row in await run(database, MAINTAIN, longest)]
 
 
 async def read_backlog(database: Database) -> list[BacklogRow]:

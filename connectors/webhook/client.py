@@ -45,7 +45,7 @@ async def send_webhook(
             return Report(Delivered(), answer.status, exchange=brief(body, timings), rest=rest)
         if answer.header("retry-after") is not None:
             rest = None
-        report = Report(_outcome(answer), answer.status, _detail(answer, receiver), rest=rest)
+        report = Report(outcome_of(answer), answer.status, _detail(answer, receiver), rest=rest)
     exchange = full("POST", receiver.url, headers, body, timings, answer, receiver.redactor)
     return replace(report, exchange=exchange)
 
@@ -60,7 +60,8 @@ def _unanswered(error: GuardedHttpError) -> Outcome:
             return Misconfigured()
 
 
-def _outcome(answer: HttpAnswer) -> Outcome:
+def outcome_of(answer: HttpAnswer) -> Outcome:
+    """Say what an answer that is no 2xx means."""
     match answer.status:
         case 410:
             return Gone()

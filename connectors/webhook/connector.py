@@ -7,14 +7,17 @@ a connection sends nothing but batches, of one where there is no more, so that i
 
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import timedelta
+from time import monotonic
 from typing import ClassVar
 
 from connectors.connector import BatchLimits, Connection, Delivery, Endpoint
 from connectors.context import ConnectorContext, CredentialMissingError
 from connectors.errors import UnusableCredentialError
 from connectors.webhook.client import send_webhook
-from connectors.webhook.payloads import write_batch, write_request
-from connectors.webhook.settings import ReceiverSource
+from connectors.webhook.handshake import Handshake
+from connectors.webhook.payloads import Headers, write_batch, write_request
+from connectors.webhook.settings import Receiver, ReceiverSource
 from contracts.connection import Provider, WebhookConnectionSpec
 from contracts.outcomes import Misconfigured, Report, TooManyAtOnce
 
@@ -34,6 +37,9 @@ class WebhookConnector:
         self.batch = batch and BatchLimits(batch.max_items, batch.max_bytes, batch.max_delay)
         self._receivers = ReceiverSource(spec.webhook, context.credentials)
         self._http = context.http
+        self._handshake = (
+            Handshake(spec.webhook.handshake, spec.delivery, context.http) if spec.webhook.handshake else None
+        )
 
     async def send(self, delivery: Delivery) -> Report:
         """Send one signed request and say what came of it."""
@@ -46,6 +52,8 @@ class WebhookConnector:
         else:
             body, headers = write_batch([delivery], receiver.keys, int(delivery.sent_at))
         headers += receiver.headers
+        if self._handshake is not None:
+            return await self._with_permission(self._handshake, receiver, headers, body)
         return await send_webhook(self._http, receiver, headers, body, self._time_limit)
 
     async def send_many(self, deliveries: Sequence[Delivery]) -> list[Report]:
@@ -57,10 +65,24 @@ class WebhookConnector:
         except (CredentialMissingError, UnusableCredentialError) as error:
             return [Report(Misconfigured(), detail=str(error))] * len(deliveries)
         body, headers = write_batch(deliveries, receiver.keys, int(deliveries[-1].sent_at))
-        report = await send_webhook(self._http, receiver, [*headers, *receiver.headers], body, self._time_limit)
+        headers += receiver.headers
+        if self._handshake is not None:
+            report = await self._with_permission(self._handshake, receiver, headers, body)
+        else:
+            report = await send_webhook(self._http, receiver, headers, body, self._time_limit)
         if report.status_code == 413:
             report = replace(report, outcome=TooManyAtOnce())
         return [report] * len(deliveries)
+
+    async def _with_permission(self, handshake: Handshake, receiver: Receiver, headers: Headers, body: bytes) -> Report:
+        began = monotonic()
+        refusal = await handshake.ask(receiver)
+        if refusal is not None:
+            return refusal
+        left = self._time_limit - timedelta(seconds=monotonic() - began)
+        handshake.count()
+        report = await send_webhook(self._http, receiver, [*headers, handshake.header], body, left)
+        return handshake.slow_down(report)
 
     def check_credentials(self) -> None:
         """Resolve the receiver; raise CredentialMissingError or UnusableCredentialError."""

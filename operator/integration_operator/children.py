@@ -49,7 +49,7 @@ def deployment(
         "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
         "progressDeadlineSeconds": 300,
         "revisionHistoryLimit": 2,
-        "template": _pod(pool, members, settings),
+        "template": worker_pod(pool, members, settings),
     }
     body: Json = {
         "apiVersion": "apps/v1",
@@ -117,7 +117,8 @@ def replica_bounds(members: Sequence[ConnectionObject]) -> tuple[int, int]:
     return least, max((replicas.max for replicas in asking), default=ReplicasSpec().max)
 
 
-def _pod(pool: ObjectKey, members: Sequence[ConnectionObject], settings: OperatorSettings) -> Json:
+def worker_pod(pool: ObjectKey, members: Sequence[ConnectionObject], settings: OperatorSettings) -> Json:
+    """Describe a pod that delivers for these connections: image, rights, network's labels, and mounted Secrets."""
     longest = max((member.spec.delivery.timeout.total_seconds() for member in members if member.spec), default=0.0)
     drain = math.ceil(max(longest, 1.0) / _GRACE_STEP_SECONDS) * _GRACE_STEP_SECONDS
     pod: Json = {

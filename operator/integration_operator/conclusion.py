@@ -18,15 +18,14 @@ from contracts.status import (
     ConnectionStatus,
     Drain,
     EffectiveThrottle,
+    EndpointCheck,
     Quarantine,
 )
+from integration_operator.conditions import LONGEST_MESSAGE, Found, cut, dated
 from integration_operator.kube import Json
 from integration_operator.names import CREDENTIALS_LABEL, TENANT_CLAIM_PREFIX, ObjectKey
 from integration_operator.observed import ConnectionObject
 from store.standing import AS_THE_SPEC_SAYS, Standing
-
-_LONGEST_MESSAGE: Final = 1024
-_LONGEST_QUOTE: Final = 640
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +36,14 @@ class Credentials:
     missing: tuple[str, ...] = ()
     problems: tuple[str, ...] = ()
     unwatched: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class EndedCheck:
+    """A test of a partner's endpoint that has ended: which request asked for it, and what came of it."""
+
+    request: str
+    result: EndpointCheck
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,17 +61,15 @@ class Facts:
     workers_problem: str | None = None
     standing: Standing = AS_THE_SPEC_SAYS
     drain_deadline: datetime | None = None
+    check: EndedCheck | None = None
 
 
 def conclude(facts: Facts, now: datetime) -> Json:
     """Return the status in its wire form; what has not changed keeps its time of transition."""
     connection = facts.connection
     spec = connection.spec
-    former = _former_conditions(connection.status)
-    conditions = tuple(
-        _keep_time(each, former.get(each.type))
-        for each in _conditions(facts, now.astimezone(UTC).replace(microsecond=0))
-    )
+    moment = now.astimezone(UTC).replace(microsecond=0)
+    conditions = dated(_conditions(facts), connection.generation, connection.status, moment)
     ready = conditions[0]
     credentials = facts.credentials
     throttle = spec.delivery.throttle if spec else None
@@ -83,18 +88,17 @@ def conclude(facts: Facts, now: datetime) -> Json:
         else None,
         last_handled_reconcile_at=connection.reconcile_at,
         last_handled_release_at=connection.release_at,
+        endpoint_check=facts.check.result if facts.check else None,
+        last_handled_test_at=facts.check.request if facts.check else None,
     )
-    return status.model_dump(mode="json", exclude_none=True)
+    # What came of a test stays until the next one.
+    told = {} if facts.check else {name: connection.status.get(name) for name in ("endpointCheck", "lastHandledTestAt")}
+    return status.model_dump(mode="json", exclude_none=True) | {
+        name: former for name, former in told.items() if former is not None
+    }
 
 
-def status_patch(former: Json, status: Json) -> Json | None:
-    """Return the merge patch from one status to the other; None if they say the same."""
-    if former == status:
-        return None
-    return status | {name: None for name in former if name not in status}
-
-
-def _conditions(facts: Facts, now: datetime) -> list[Condition]:
+def _conditions(facts: Facts) -> list[Found]:
     details = [*_credentials(facts), *_routing(facts), *_workers(facts), *_runtime(facts)]
     ready = _ready(facts, details)
     found = [ready]
@@ -103,27 +107,14 @@ def _conditions(facts: Facts, now: datetime) -> list[Condition]:
             found.append(("Stalled", ConditionStatus.TRUE, ready[2], ready[3]))
         elif ready[2] in _MOVING:
             found.append(("Reconciling", ConditionStatus.TRUE, ready[2], ready[3]))
-    found += details
-    return [
-        Condition(
-            type=type_,
-            status=status,
-            observed_generation=facts.connection.generation,
-            last_transition_time=now,
-            reason=reason,
-            message=message[:_LONGEST_MESSAGE],
-        )
-        for type_, status, reason, message in found
-    ]
+    return [*found, *details]
 
-
-_Found = tuple[str, ConditionStatus, str, str]
 
 _STALLING: Final = frozenset({"InvalidSpec", "ForbiddenTenant", "ImmutableField"})
 _MOVING: Final = frozenset({"Publishing", "DatabaseUnavailable", "Draining"})
 
 
-def _ready(facts: Facts, details: Sequence[_Found]) -> _Found:
+def _ready(facts: Facts, details: Sequence[Found]) -> Found:
     connection = facts.connection
     no = ConditionStatus.FALSE
     if facts.drain_deadline is not None:
@@ -152,28 +143,28 @@ def _ready(facts: Facts, details: Sequence[_Found]) -> _Found:
     return "Ready", ConditionStatus.TRUE, "Ready", "events are routed and delivered"
 
 
-def _credentials(facts: Facts) -> Iterator[_Found]:
+def _credentials(facts: Facts) -> Iterator[Found]:
     credentials = facts.credentials
     if credentials is None:
         return
     if credentials.missing:
-        names = _cut(", ".join(credentials.missing))
+        names = cut(", ".join(credentials.missing))
         message = f"not found: {names}; create it, and deliveries go on by themselves; until then events wait"
         yield "CredentialsValid", ConditionStatus.FALSE, "CredentialsMissing", message
     elif credentials.problems:
         message = (
-            _cut("; ".join(credentials.problems)) + "; the value used before, if any, stays in use; correct the Secret"
+            cut("; ".join(credentials.problems)) + "; the value used before, if any, stays in use; correct the Secret"
         )
         yield "CredentialsValid", ConditionStatus.FALSE, "CredentialsInvalid", message
     elif credentials.unwatched:
-        names = _cut(", ".join(credentials.unwatched))
+        names = cut(", ".join(credentials.unwatched))
         message = f"present; label Secret {names} with {CREDENTIALS_LABEL}=true, and changes are noticed at once"
         yield "CredentialsValid", ConditionStatus.TRUE, "Unwatched", message
     else:
         yield "CredentialsValid", ConditionStatus.TRUE, "Valid", "all referenced keys are present"
 
 
-def _routing(facts: Facts) -> Iterator[_Found]:
+def _routing(facts: Facts) -> Iterator[Found]:
     if facts.problems or not facts.claimed:
         return
     if facts.drain_deadline is not None:
@@ -181,7 +172,7 @@ def _routing(facts: Facts) -> Iterator[_Found]:
     elif facts.refusal is not None:
         yield "RoutingPublished", ConditionStatus.FALSE, "ImmutableField", facts.refusal
     elif facts.database_error is not None:
-        message = f"{_cut(facts.database_error)}; it is tried again until the database answers"
+        message = f"{cut(facts.database_error)}; it is tried again until the database answers"
         yield "RoutingPublished", ConditionStatus.FALSE, "DatabaseUnavailable", message
     elif facts.epoch is None:
         yield "RoutingPublished", ConditionStatus.FALSE, "Publishing", "the routing is about to be published"
@@ -189,7 +180,7 @@ def _routing(facts: Facts) -> Iterator[_Found]:
         yield "RoutingPublished", ConditionStatus.TRUE, "Published", "events are routed by this spec"
 
 
-def _workers(facts: Facts) -> Iterator[_Found]:
+def _workers(facts: Facts) -> Iterator[Found]:
     if facts.pool is None or facts.problems or not facts.claimed:
         return
     if facts.workers_problem is not None:
@@ -203,12 +194,12 @@ def _workers(facts: Facts) -> Iterator[_Found]:
         )
 
 
-def _runtime(facts: Facts) -> Iterator[_Found]:
+def _runtime(facts: Facts) -> Iterator[Found]:
     standing = facts.standing
     if standing.quarantined_at is not None:
         since, reason = standing.quarantined_at, standing.quarantine_reason or ""
         message = (
-            f"deliveries are stopped since {since.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}, events wait: {_cut(reason)};"
+            f"deliveries are stopped since {since.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}, events wait: {cut(reason)};"
             " tried again from time to time, when a credential changes, and on request by the annotation releaseAt"
         )
         yield "Quarantined", ConditionStatus.TRUE, "Quarantined", message
@@ -246,13 +237,8 @@ def _told(limit: float | None, ceiling: float, former: float | None) -> float:
 def _quarantine(standing: Standing) -> Quarantine | None:
     if standing.quarantined_at is None:
         return None
-    reason = (standing.quarantine_reason or "")[:_LONGEST_MESSAGE]
+    reason = (standing.quarantine_reason or "")[:LONGEST_MESSAGE]
     return Quarantine(since=standing.quarantined_at.replace(microsecond=0), reason=reason)
-
-
-def _cut(text: str) -> str:
-    """Shorten what others said, so that what to do next still finds room behind it."""
-    return text if len(text) <= _LONGEST_QUOTE else text[: _LONGEST_QUOTE - 1] + "…"
 
 
 def _state(facts: Facts, ready: Condition) -> str:
@@ -267,17 +253,3 @@ def _state(facts: Facts, ready: Condition) -> str:
     if ready.status is ConditionStatus.TRUE:
         return "Delivering"
     return "Waiting"
-
-
-def _former_conditions(status: Json) -> dict[str, Json]:
-    return {condition.get("type", ""): condition for condition in status.get("conditions") or ()}
-
-
-def _keep_time(condition: Condition, former: Json | None) -> Condition:
-    if former is None or former.get("status") != condition.status.value:
-        return condition
-    try:
-        since = datetime.fromisoformat(former["lastTransitionTime"])
-    except (KeyError, ValueError):
-        return condition
-    return condition.model_copy(update={"last_transition_time": since})

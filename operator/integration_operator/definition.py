@@ -1,7 +1,7 @@
-"""The definition of IntegrationConnections as the API server serves it: whether it is there, and whether it is ours.
+"""The definitions of our resources as the API server serves them: whether they are there, and whether they are ours.
 
 Definitions are easily left behind by an upgrade. Of an older one the API server drops new fields without a word, so
-connections and statuses would lack them and nobody would know why.
+specs and statuses would lack them and nobody would know why.
 """
 
 import asyncio
@@ -9,9 +9,10 @@ import logging
 from typing import Final
 
 from contracts.custom_resource import digest_of, schema_digest
+from contracts.kinds import KINDS, Kind
 from integration_operator.errors import NotFoundError, OperatorError
-from integration_operator.kube import Kube
-from integration_operator.names import API_VERSION, KIND, PLURAL
+from integration_operator.kube import Json, Kube
+from integration_operator.names import API_VERSION
 
 log = logging.getLogger(__name__)
 
@@ -19,20 +20,21 @@ _WAIT_SECONDS: Final = 2.0
 
 
 async def wait_until_served(kube: Kube, stop: asyncio.Event) -> None:
-    """Wait until the API server serves our resource and lets us read it: kopf would not notice it later."""
+    """Wait until the API server serves our resources and lets us read them: kopf would not notice them later."""
     told = False
     while not stop.is_set():
         try:
             known = await kube.get(f"/apis/{API_VERSION}")
-            if any(resource["name"] == PLURAL for resource in known.get("resources") or ()):
+            missing = {kind.plural for kind in KINDS} - {each["name"] for each in known.get("resources") or ()}
+            if not missing:
                 return
-            reason = "the definition is not established yet"
+            reason = f"{', '.join(sorted(missing))} are not served yet; apply crds/ unless that is under way"
         except NotFoundError:
-            reason = "the custom resource definition is not installed; apply crds/"
+            reason = "the custom resource definitions are not installed; apply crds/"
         except OperatorError as error:
             reason = str(error)
         if not told:
-            log.warning("waiting for IntegrationConnections", extra={"reason": reason})
+            log.warning("waiting for the custom resource definitions", extra={"reason": reason})
             told = True
         try:
             async with asyncio.timeout(_WAIT_SECONDS):
@@ -42,8 +44,14 @@ async def wait_until_served(kube: Kube, stop: asyncio.Event) -> None:
 
 
 async def is_ours(kube: Kube) -> bool:
-    """Whether the definition that is served is that of this release, as far as its published schema tells."""
+    """Whether the definitions that are served are those of this release, as far as their published schemas tell."""
     document = await kube.get(f"/openapi/v3/apis/{API_VERSION}")
     schemas = document.get("components", {}).get("schemas", {})
-    described = [schema.get("description", "") for name, schema in schemas.items() if name.endswith(f".{KIND}")]
-    return schema_digest() in map(digest_of, described)
+    return all(
+        schema_digest(kind) in {digest_of(schema.get("description", "")) for schema in _named(schemas, kind)}
+        for kind in KINDS
+    )
+
+
+def _named(schemas: Json, kind: Kind) -> list[Json]:
+    return [schema for name, schema in schemas.items() if name.endswith(f".{kind.kind}")]

@@ -14,6 +14,7 @@ from typing import Final
 from integration_operator.children import replica_bounds
 from integration_operator.credentials import CredentialReview
 from integration_operator.databases import Databases
+from integration_operator.endpoint_checks import EndpointChecks
 from integration_operator.errors import OperatorError
 from integration_operator.kube import Kube
 from integration_operator.metrics import OperatorMetrics
@@ -68,8 +69,9 @@ class Leader:
         self._pools = PoolKeeper(kube, world, self._database, settings, term)
         review = CredentialReview(kube, world, digest_key)
         self._resync = Resync(kube, watches, world, queue, settings, metrics, self._database, self._pools, review)
+        self._checks = EndpointChecks(kube, world, queue, settings)
         self._reconciler = Reconciler(
-            kube, world, queue, self._database, self._publisher, self._pools, review, metrics, term
+            kube, world, queue, self._database, self._publisher, self._pools, review, self._checks, metrics, term
         )
         self._busy_at: dict[ObjectKey, float] = {}
         self.has_seen_everything = False
@@ -90,6 +92,7 @@ class Leader:
                     group.create_task(self._queue.work(self._reconciler.handle))
                 group.create_task(self._look())
                 group.create_task(self._resync.run())
+                group.create_task(self._checks.run())
         finally:
             self._metrics.leader.set(0)
             self._metrics.forget()

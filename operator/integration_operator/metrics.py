@@ -44,7 +44,7 @@ class OperatorMetrics:
         )
         self.definition_outdated = Gauge(
             "integrations_operator_definition_outdated",
-            "Whether the definition of IntegrationConnections that is served is not that of this release.",
+            "Whether a definition that is served is not that of this release.",
             registry=registry,
         )
         self.database_up = Gauge(

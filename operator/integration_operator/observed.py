@@ -30,6 +30,7 @@ from integration_operator.names import (
     SCALER,
     SECRETS,
     TENANT_CLAIM_PREFIX,
+    TEST_AT,
     ObjectKey,
 )
 
@@ -53,6 +54,7 @@ class ConnectionObject:
     finalizers: tuple[str, ...]
     reconcile_at: str | None
     release_at: str | None
+    test_at: str | None
     status: Json = field(repr=False)
 
 
@@ -119,6 +121,7 @@ def connection_of(body: Json) -> ConnectionObject:
         finalizers=tuple(metadata.get("finalizers") or ()),
         reconcile_at=_request(annotations, RECONCILE_AT),
         release_at=_request(annotations, RELEASE_AT),
+        test_at=_request(annotations, TEST_AT),
         status=_compact(dict(body.get("status") or {})),
     )
 

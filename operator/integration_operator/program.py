@@ -91,6 +91,8 @@ class Operator:
         match resource:
             case "integrationconnections":
                 concerned = self._world.see_connection(body, deleted=deleted)
+            case "integrationreplays":
+                concerned = self._world.see_replay(body, deleted=deleted)
             case "secrets":
                 concerned = self._world.see_secret(body, deleted=deleted)
             case "deployments":
@@ -107,7 +109,7 @@ class Operator:
                 self._queue.add(key, lane)
 
     def _not_ready(self) -> str | None:
-        return None if self._watching else "waiting for the definition of IntegrationConnections"
+        return None if self._watching else "waiting for the custom resource definitions"
 
     def _not_alive(self) -> str | None:
         if self._settings.namespaces:

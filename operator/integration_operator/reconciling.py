@@ -17,9 +17,11 @@ from uuid import UUID
 
 from contracts.connection import DeletionPolicy
 from contracts.ids import ConnectionUid
-from integration_operator.conclusion import Facts, conclude, status_patch
+from integration_operator.conclusion import Facts, conclude
+from integration_operator.conditions import status_patch
 from integration_operator.credentials import UNWATCHED_SECONDS, CredentialReview
 from integration_operator.databases import Databases
+from integration_operator.endpoint_checks import EndpointChecks
 from integration_operator.errors import ConflictError, ForbiddenError, NotFoundError, OperatorError
 from integration_operator.kube import Json, Kube, path_to
 from integration_operator.metrics import OperatorMetrics
@@ -29,6 +31,7 @@ from integration_operator.pool_keeper import PoolKeeper
 from integration_operator.posting import post, post_transitions
 from integration_operator.publication import find_problems
 from integration_operator.publisher import Publisher
+from integration_operator.replay_reconciling import ReplayReconciler
 from integration_operator.work_queue import Lane, WorkQueue
 from integration_operator.world import Key, Kind, World
 from store.errors import StoreError, SupersededError
@@ -54,6 +57,7 @@ class Reconciler:
         publisher: Publisher,
         pools: PoolKeeper,
         review: CredentialReview,
+        checks: EndpointChecks,
         metrics: OperatorMetrics,
         term: Term,
     ) -> None:
@@ -64,8 +68,10 @@ class Reconciler:
         self._publisher = publisher
         self._pools = pools
         self._review = review
+        self._checks = checks
         self._metrics = metrics
         self._term = term
+        self._replays = ReplayReconciler(kube, world, queue, database, term)
         self._published: dict[ConnectionUid, tuple[int, Publication | Refusal]] = {}
         self._counted: dict[ConnectionUid, tuple[str, str, str, str]] = {}
         self.standings: dict[ConnectionUid, Standing] = {}
@@ -82,6 +88,8 @@ class Reconciler:
                     await self._pool(key.object)
                 case Kind.REMOVAL:
                     await self._removal(key.object)
+                case Kind.REPLAY:
+                    await self._replays.reconcile(key.object)
             result = "done"
         except SupersededError:
             raise
@@ -156,8 +164,13 @@ class Reconciler:
             database_error=str(failure) if failure else None,
             workers_problem=self._pools.problem(pool),
             standing=self._standing(connection),
+            check=self._checks.ended(connection.uid),
         )
         await self._write_status(facts)
+        if facts.check is not None:
+            await self._checks.told(connection)
+        if epoch is not None:
+            self._checks.consider(connection, pool, facts.check)
         if failure is not None:
             raise failure
 
@@ -302,6 +315,7 @@ class Reconciler:
         self._world.removed.pop(uid, None)
         self._published.pop(uid, None)
         self._review.forget(uid)
+        self._checks.forget(uid)
         self._count_no_more(uid)
         for pool in self._world.known_pools():
             if pool.namespace == gone.namespace and not self._world.members(pool):

@@ -13,7 +13,7 @@ from typing import Final
 from uuid import UUID
 
 from contracts.connection import DeletionPolicy
-from contracts.ids import ConnectionUid
+from contracts.ids import ConnectionUid, ReplayUid
 from integration_operator.companions import BUDGET, SCALED_OBJECT, TRIGGER_AUTHENTICATION, Companion
 from integration_operator.credentials import CredentialReview
 from integration_operator.databases import Databases
@@ -28,10 +28,12 @@ from integration_operator.names import (
     MANAGED_BY_LABEL,
     OPERATOR,
     PLURAL,
+    REPLAY_PLURAL,
     ObjectKey,
 )
 from integration_operator.observed import key_of
 from integration_operator.pool_keeper import PoolKeeper
+from integration_operator.replay_resync import ReplayResync
 from integration_operator.settings import OperatorSettings, Scaling
 from integration_operator.watching import Watches
 from integration_operator.work_queue import Lane, WorkQueue
@@ -72,6 +74,7 @@ class Resync:
         self._database = database
         self._pools = pools
         self._review = review
+        self._replays = ReplayResync(kube, world, queue, database, settings.namespaces)
         self._random = Random()  # noqa: S311 -- jitter
 
     async def run(self) -> None:
@@ -80,36 +83,42 @@ class Resync:
             await asyncio.sleep(self._settings.resync.total_seconds() * self._random.uniform(0.9, 1.1))
             began = time.monotonic()
             try:
-                if await self.compare(first=False):
-                    await self._doubt_watches(began)
+                await self._doubt_watches(await self.compare(first=False), began)
             except (OperatorError, StoreError) as error:
                 log.warning("cannot compare with the API server", extra={"reason": str(error)})
 
-    async def compare(self, *, first: bool) -> int:
-        """Find what no watch told of, and return how much that was; at first, have all there is reconciled."""
+    async def compare(self, *, first: bool) -> list[str]:
+        """Find what no watch told of, and return of which resources; at first, have all there is reconciled."""
         existing = {key_of(item): item["metadata"] async for item in self._listed(API_VERSION, PLURAL)}
+        listed = self._listed(API_VERSION, REPLAY_PLURAL)
+        replays = {ReplayUid(UUID(item["metadata"]["uid"])): item async for item in listed}
         if first:
             secrets = {key_of(i) async for i in self._listed("v1", "secrets", labels=f"{CREDENTIALS_LABEL}=true")}
-            await self._catch_up(existing, secrets)
+            await self._catch_up(existing, secrets, replays)
             await self._review_new()
         await self._look_at_definition()
         await self._look_for_keda()
         for companion in (BUDGET, SCALED_OBJECT, TRIGGER_AUTHENTICATION) if self._pools.keda else (BUDGET,):
             for pool in self._pools.note_companions(companion, await self._digests(companion)):
                 self._queue.add(Key(Kind.POOL, pool), Lane.RESYNC)
-        missed = await self._compare_connections(existing, first=first)
-        self._metrics.missed.inc(missed)
+        missed = {
+            PLURAL: await self._compare_connections(existing, first=first),
+            REPLAY_PLURAL: await self._replays.compare(replays, first=first),
+        }
+        self._metrics.missed.inc(sum(missed.values()))
         await self._find_gone({ConnectionUid(UUID(metadata["uid"])) for metadata in existing.values()})
         for pool in self._world.known_pools():
             self._queue.add(Key(Kind.POOL, pool), Lane.RESYNC)
         for name in self._pools.rows:
             self._queue.add(Key(Kind.POOL, ObjectKey(*name.split("/", 1))), Lane.RESYNC)
-        return missed
+        return [plural for plural, number in missed.items() if number]
 
-    async def _doubt_watches(self, asked_at: float) -> None:
-        """Have the watches begin again unless theirs of connections proves soon that it was only late."""
+    async def _doubt_watches(self, missed: Sequence[str], asked_at: float) -> None:
+        """Have the watches begin again unless those that missed something prove soon that they were only late."""
+        if not missed:
+            return
         await asyncio.sleep(_LATE_SECONDS)
-        if self._watches.last_told(PLURAL) < asked_at:
+        if any(self._watches.last_told(plural) < asked_at for plural in missed):
             log.warning("a watch did not tell of changes; the watches begin again")
             self._watches.begin_again()
 
@@ -122,7 +131,7 @@ class Resync:
             return
         self._metrics.definition_outdated.set(not ours)
         if not ours:
-            log.warning("the definition of IntegrationConnections is not that of this release; apply crds/ of it")
+            log.warning("the definitions that are served are not those of this release; apply crds/ of it")
 
     async def _look_for_keda(self) -> None:
         """Hand the number of workers to KEDA if that is wanted and possible."""
@@ -186,14 +195,18 @@ class Resync:
                 self._world.removed.setdefault(state.uid, policies.get(state.uid, DeletionPolicy.DRAIN))
                 self._queue.add(Key(Kind.REMOVAL, ObjectKey(state.namespace, str(state.uid))), Lane.RESYNC)
 
-    async def _catch_up(self, connections: dict[ObjectKey, Json], secrets: set[ObjectKey]) -> None:
+    async def _catch_up(
+        self, connections: dict[ObjectKey, Json], secrets: set[ObjectKey], replays: dict[ReplayUid, Json]
+    ) -> None:
         """Wait until the watches have told of everything that exists, lest it is read one by one."""
         deadline = time.monotonic() + _CATCH_UP_SECONDS
         while time.monotonic() < deadline:
             seen_secrets = self._world.secrets.keys() | self._world.pool_secrets.keys()
-            namespaces = set() if self._settings.namespaces else {key.namespace for key in connections}
+            places = {*connections, *map(key_of, replays.values())}
+            namespaces = set() if self._settings.namespaces else {key.namespace for key in places}
             if (
                 connections.keys() <= self._world.connections.keys()
+                and replays.keys() <= self._world.replays.keys()
                 and secrets <= seen_secrets
                 and namespaces <= self._world.namespaces.keys()
             ):

@@ -19,7 +19,15 @@ import uvloop
 from kubernetes.aio.client import Configuration
 
 from integration_operator.kube import Json
-from integration_operator.names import CREDENTIALS_LABEL, GROUP, MANAGED_BY_LABEL, OPERATOR, PLURAL, VERSION
+from integration_operator.names import (
+    CREDENTIALS_LABEL,
+    GROUP,
+    MANAGED_BY_LABEL,
+    OPERATOR,
+    PLURAL,
+    REPLAY_PLURAL,
+    VERSION,
+)
 from integration_operator.settings import OperatorSettings
 
 log = logging.getLogger(__name__)
@@ -105,6 +113,7 @@ class Watches:
 
         kopf.on.login(registry=registry)(self._login)
         watch(GROUP, VERSION, PLURAL)
+        watch(GROUP, VERSION, REPLAY_PLURAL)
         watch("", "v1", "secrets")
         watch("apps", "v1", "deployments")
         if not self._settings.namespaces:

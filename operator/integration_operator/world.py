@@ -9,9 +9,10 @@ from collections.abc import Iterable, Iterator
 from datetime import datetime
 from enum import StrEnum
 from typing import Final, NamedTuple
+from uuid import UUID
 
 from contracts.connection import DeletionPolicy, secret_references
-from contracts.ids import ConnectionUid
+from contracts.ids import ConnectionUid, ReplayUid
 from integration_operator.kube import Json
 from integration_operator.names import ObjectKey, pool_key
 from integration_operator.observed import (
@@ -28,6 +29,7 @@ from integration_operator.observed import (
     pool_secret_of,
     secret_of,
 )
+from integration_operator.replay_objects import ReplayObject, replay_of
 
 _TOMBSTONES: Final = 10_000
 """Objects whose end is remembered, so that no late answer brings them back."""
@@ -40,6 +42,8 @@ class Kind(StrEnum):
     POOL = "pool"
     REMOVAL = "removal"
     """A connection whose object is gone; its name is the object's uid."""
+    REPLAY = "replay"
+    """A replay, there or gone; its name is the object's uid."""
 
 
 class Key(NamedTuple):
@@ -62,7 +66,8 @@ class World:
         self.pools: dict[ObjectKey, PoolObject] = {}
         self.namespaces: dict[str, NamespaceObject] = {}
         self.removed: dict[ConnectionUid, DeletionPolicy] = {}
-        self._tombstones: dict[ConnectionUid, None] = {}
+        self.replays: dict[ReplayUid, ReplayObject] = {}
+        self._tombstones: dict[UUID, None] = {}
         self._unreadable: set[ObjectKey] = set()
         self._pool_of: dict[ObjectKey, ObjectKey] = {}
         self._members: defaultdict[ObjectKey, set[ObjectKey]] = defaultdict(set)
@@ -88,12 +93,16 @@ class World:
         """Whether a connection of the namespace cannot be read: what its pools need is not known then."""
         return any(key.namespace == namespace for key in self._unreadable)
 
-    def is_claimed(self, connection: ConnectionObject) -> bool:
-        """Whether the connection's namespace may hold connections of its tenant, as far as we may look."""
-        if not self._sees_namespaces or connection.spec is None:
+    def is_claimed(self, seen: ConnectionObject | ReplayObject) -> bool:
+        """Whether an object's namespace may hold objects of its tenant, as far as we may look."""
+        if not self._sees_namespaces or seen.spec is None:
             return True
-        namespace = self.namespaces.get(connection.key.namespace)
-        return namespace is None or connection.spec.tenant in namespace.tenants
+        namespace = self.namespaces.get(seen.key.namespace)
+        return namespace is None or seen.spec.tenant in namespace.tenants
+
+    def knows_claims(self, namespace: str) -> bool:
+        """Whether it is known by now which tenants' objects a namespace may hold, as far as we may look."""
+        return not self._sees_namespaces or namespace in self.namespaces
 
     def is_terminating(self, namespace: str) -> bool:
         """Whether a namespace is being deleted."""
@@ -169,6 +178,20 @@ class World:
         if former != seen:
             for key in sorted(key for key in self.connections if key.namespace == name):
                 yield Key(Kind.CONNECTION, key)
+            yield from (replay_key(each) for each in self.replays.values() if each.key.namespace == name)
+
+    def see_replay(self, body: Json, *, deleted: bool = False) -> Iterator[Key]:
+        """Take in an IntegrationReplay."""
+        seen = replay_of(body)
+        former = self.replays.get(seen.uid)
+        if deleted:
+            self.replays.pop(seen.uid, None)
+            self._bury(seen.uid)
+            yield replay_key(seen)
+        elif seen.uid not in self._tombstones and (former is None or _is_newer(seen, former)):
+            self.replays[seen.uid] = seen
+            if former is None or (former.generation, former.deleted) != (seen.generation, seen.deleted):
+                yield replay_key(seen)
 
     # Within ----------------------------------------------------------------------------------------------------------
 
@@ -206,12 +229,15 @@ class World:
             if pool is not None:
                 yield Key(Kind.POOL, pool)
         self.by_uid.pop(gone.uid, None)
-        self._tombstones[gone.uid] = None
-        while len(self._tombstones) > _TOMBSTONES:
-            del self._tombstones[next(iter(self._tombstones))]
+        self._bury(gone.uid)
         policy = gone.spec.deletion_policy if gone.spec else DeletionPolicy.DRAIN
         self.removed[gone.uid] = policy
         yield Key(Kind.REMOVAL, ObjectKey(gone.key.namespace, str(gone.uid)))
+
+    def _bury(self, uid: UUID) -> None:
+        self._tombstones[uid] = None
+        while len(self._tombstones) > _TOMBSTONES:
+            del self._tombstones[next(iter(self._tombstones))]
 
     def _see_pool_secret(self, key: ObjectKey, body: Json, *, deleted: bool) -> Iterator[Key]:
         former = self.pool_secrets.pop(key, None)
@@ -222,12 +248,17 @@ class World:
             yield Key(Kind.POOL, key)
 
 
+def replay_key(replay: ReplayObject) -> Key:
+    """Name a replay by its uid: a successor of the same name is another one."""
+    return Key(Kind.REPLAY, ObjectKey(replay.key.namespace, str(replay.uid)))
+
+
 def _trouble(pool: PoolObject | None) -> tuple[datetime | None, str | None]:
     """Return what the connections of a pool tell of its workers; a pool without a Deployment is in no trouble."""
     return (pool.unavailable_since, pool.failure) if pool else (None, None)
 
 
-def _is_newer(seen: ConnectionObject, former: ConnectionObject) -> bool:
+def _is_newer(seen: ConnectionObject | ReplayObject, former: ConnectionObject | ReplayObject) -> bool:
     """Whether a sight of an object is newer than the former one; versions are numbers, as Kubernetes 1.35 promises."""
     if seen.resource_version.isdigit() and former.resource_version.isdigit():
         return int(seen.resource_version) > int(former.resource_version)
@@ -241,6 +272,7 @@ def _is_news(former: ConnectionObject, seen: ConnectionObject) -> bool:
         or former.deleted_at != seen.deleted_at
         or former.reconcile_at != seen.reconcile_at
         or former.release_at != seen.release_at
+        or former.test_at != seen.test_at
         or former.finalizers != seen.finalizers
     )
 

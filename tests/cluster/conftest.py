@@ -14,6 +14,7 @@ from tests.cluster.control_plane import ControlPlane
 from tests.cluster.fault_proxy import FaultProxy
 from tests.cluster.house import house  # noqa: F401 -- a fixture
 from tests.cluster.kubelet.process_kubelet import ProcessKubelet
+from tests.cluster.partner import dispatcher, partner  # noqa: F401 -- fixtures
 from tests.cluster.program_files import ProgramMissingError, all_names, find
 from tests.integration.conftest import layer, migrated_template, owner, postgres  # noqa: F401 -- fixtures
 

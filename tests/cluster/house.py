@@ -17,6 +17,7 @@ from tests.integration.conftest import Layer
 
 SIGNING = "whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="
 CONNECTIONS = "/apis/integrations.queast.io/v1alpha1/namespaces/{}/integrationconnections"
+REPLAYS = "/apis/integrations.queast.io/v1alpha1/namespaces/{}/integrationreplays"
 
 
 @dataclass
@@ -70,6 +71,15 @@ class House:
             },
         }
 
+    def replay(self, name: str = "again", **spec: Any) -> dict[str, Any]:
+        """Write a replay's manifest; without more it is one of everything, to all of the tenant's connections."""
+        return {
+            "apiVersion": "integrations.queast.io/v1alpha1",
+            "kind": "IntegrationReplay",
+            "metadata": {"name": name, "namespace": self.namespace},
+            "spec": {"tenant": "acme", "reason": "they lost it", "selection": {"types": ["*"]}, **spec},
+        }
+
     def secret(self, name: str = "hook", signing: str = SIGNING, *, watched: bool = True) -> dict[str, Any]:
         """Write the manifest of the Secret that goes with it."""
         labels = {"integrations.queast.io/credentials": "true"} if watched else {}
@@ -99,6 +109,12 @@ class House:
     def reason(self, name: str = "hook") -> str:
         """Return why a connection is ready or not."""
         return str(self.conditions(name)["Ready"]["reason"])
+
+    def replayed(self, name: str = "again") -> dict[str, Any]:
+        """Return a replay's status."""
+        answer = self.api.get(f"{REPLAYS.format(self.namespace)}/{name}")
+        found: dict[str, Any] = answer.raise_for_status().json()["status"]
+        return found
 
     def deployment(self, name: str = "integrations-tenant-acme") -> dict[str, Any]:
         """Read a pool's Deployment."""
@@ -149,7 +165,7 @@ def house(
     try:
         yield house
     finally:
-        print(cluster.kubectl("get", "iconn,deployment,pods", f"--namespace={namespace}", "--output=yaml"))  # noqa: T201
+        print(cluster.kubectl("get", "iconn,ireplay,deployment,pods", f"--namespace={namespace}", "--output=yaml"))  # noqa: T201
         for operator in house.operators:
             operator.end()
             print(operator.log.read_text())  # noqa: T201 -- shown with a failure

@@ -82,8 +82,8 @@ def test_a_namespace_without_the_label_may_not_hold_the_connection(api: httpx.Cl
 
     assert answer.status_code == 403
     assert answer.json()["message"].endswith(
-        f"namespace {namespace} may not hold connections of tenant acme; somebody who may label namespaces can allow "
-        f"it: kubectl label namespace {namespace} tenant.integrations.queast.io/acme=true"
+        f"namespace {namespace} may not hold connections and replays of tenant acme; somebody who may label namespaces"
+        f" can allow it: kubectl label namespace {namespace} tenant.integrations.queast.io/acme=true"
     )
 
 
@@ -142,3 +142,24 @@ def test_without_the_claim_a_connection_can_be_deleted_and_its_drain_ended(
 
     assert [deleted.status_code, shortened.status_code, released.status_code] == [200, 200, 200]
     assert api.get(place).status_code == 404
+
+
+def test_a_replay_needs_the_claim_as_a_connection_does(api: httpx.Client, namespace: str, claim: Claim) -> None:
+    replay = {
+        "apiVersion": "integrations.queast.io/v1alpha1",
+        "kind": "IntegrationReplay",
+        "metadata": {"name": "again"},
+        "spec": {"tenant": "acme", "reason": "they lost it", "selection": {"types": ["*"]}},
+    }
+    place = f"{API}/namespaces/{namespace}/integrationreplays"
+    without = api.post(place, json=replay)
+    claim("true")
+    with_it = api.post(place, json=replay)
+    claim(None)
+    cancelled = api.patch(f"{place}/again", content=json.dumps({"spec": {"cancel": True}}), headers=MERGE)
+    deleted = api.delete(f"{place}/again")
+
+    assert without.status_code == 403
+    assert f"namespace {namespace} may not hold connections and replays of tenant acme" in without.json()["message"]
+    assert with_it.status_code == 201
+    assert (cancelled.status_code, deleted.status_code) == (403, 200)

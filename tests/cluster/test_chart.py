@@ -21,7 +21,7 @@ from tests.cluster.kubelet.process_kubelet import ProcessKubelet
 
 INSTALLING = Path(__file__).parents[2] / "docs" / "install.md"
 NAMESPACE = "integrations"
-DEFINITION = "integrationconnections.integrations.queast.io"
+DEFINITIONS = [f"crd/integration{plural}.integrations.queast.io" for plural in ("connections", "replays")]
 ACCOUNT = f"system:serviceaccount:{NAMESPACE}:layer-integration-layer-operator"
 PASSWORD = "for tests only"
 
@@ -38,17 +38,22 @@ NARROW = {
 NEEDED = [
     ("patch", "integrations.queast.io", "integrationconnections"),
     ("patch", "integrations.queast.io", "integrationconnections/status"),
+    ("watch", "integrations.queast.io", "integrationreplays"),
+    ("delete", "integrations.queast.io", "integrationreplays"),
+    ("patch", "integrations.queast.io", "integrationreplays/status"),
     ("watch", "", "secrets"),
     ("create", "", "secrets"),
     ("patch", "apps", "deployments"),
     ("delete", "policy", "poddisruptionbudgets"),
     ("patch", "", "pods"),
+    ("create", "", "pods"),
     ("create", "events.k8s.io", "events"),
 ]
 REFUSED = [
     ("create", "integrations.queast.io", "integrationconnections"),
     ("delete", "integrations.queast.io", "integrationconnections"),
-    ("create", "", "pods"),
+    ("create", "integrations.queast.io", "integrationreplays"),
+    ("patch", "integrations.queast.io", "integrationreplays"),
     ("create", "", "pods/exec"),
     ("get", "", "configmaps"),
     ("patch", "", "namespaces"),
@@ -70,12 +75,12 @@ def own_cluster(cluster: ControlPlane, tmp_path_factory: pytest.TempPathFactory)
 
 @pytest.fixture
 def helm(own_cluster: ControlPlane, tmp_path: Path) -> Iterator[Helm]:
-    """Give helm; remove what a test has installed, and the definition, which stays otherwise."""
+    """Give helm; remove what a test has installed, and the definitions, which stay otherwise."""
     helm = Helm(tmp_path, own_cluster.admin_kubeconfig)
     yield helm
     for release in helm("list", "--namespace", NAMESPACE, "--short").split():
         helm("uninstall", release, "--namespace", NAMESPACE, "--wait")
-    own_cluster.kubectl("delete", "crd", DEFINITION, "--ignore-not-found")
+    own_cluster.kubectl("delete", *DEFINITIONS, "--ignore-not-found")
 
 
 def install(helm: Helm, values: dict[str, Any]) -> None:
@@ -106,11 +111,19 @@ def versions(cluster: ControlPlane, helm: Helm) -> dict[str, str]:
     }
 
 
-def may(cluster: ControlPlane, verb: str, group: str, resource: str, namespace: str = "", name: str = "") -> bool:
+def may(
+    cluster: ControlPlane,
+    verb: str,
+    group: str,
+    resource: str,
+    namespace: str = "",
+    name: str = "",
+    user: str = ACCOUNT,
+) -> bool:
     """Ask the API server whether the operator may do something; without a namespace, in all of them."""
     kind, _, subresource = resource.partition("/")
     attributes = {"verb": verb, "group": group, "resource": kind, "subresource": subresource}
-    asked = {"user": ACCOUNT, "resourceAttributes": {**attributes, "namespace": namespace, "name": name}}
+    asked = {"user": user, "resourceAttributes": {**attributes, "namespace": namespace, "name": name}}
     with cluster.client() as client:
         answer = client.post("/apis/authorization.k8s.io/v1/subjectaccessreviews", json={"spec": asked})
     answer.raise_for_status()
@@ -157,7 +170,7 @@ def test_applying_the_rendered_manifests_again_changes_nothing(own_cluster: Cont
 
 def test_connections_outlive_the_release(own_cluster: ControlPlane, helm: Helm) -> None:
     install(helm, WITHOUT_A_NODE)
-    own_cluster.kubectl("wait", "--for=condition=Established", "--timeout=60s", f"crd/{DEFINITION}")
+    own_cluster.kubectl("wait", "--for=condition=Established", "--timeout=60s", *DEFINITIONS)
     own_cluster.kubectl("label", "namespace", "acme", "tenant.integrations.queast.io/acme=true")
     apply_connection(own_cluster, "acme")
 
@@ -169,13 +182,13 @@ def test_connections_outlive_the_release(own_cluster: ControlPlane, helm: Helm) 
 
 def test_claims_of_tenants_are_enforced(own_cluster: ControlPlane, helm: Helm) -> None:
     install(helm, WITHOUT_A_NODE)
-    own_cluster.kubectl("wait", "--for=condition=Established", "--timeout=60s", f"crd/{DEFINITION}")
+    own_cluster.kubectl("wait", "--for=condition=Established", "--timeout=60s", *DEFINITIONS)
 
     def refused() -> bool:
         try:
             apply_connection(own_cluster, "somebody-else")
         except KubectlError as error:
-            return "may not hold connections of tenant somebody-else" in error.stderr
+            return "may not hold connections and replays of tenant somebody-else" in error.stderr
         own_cluster.kubectl("delete", "iconn", "--namespace", "acme", "--all")
         return False
 
@@ -202,6 +215,27 @@ def test_the_operator_of_some_namespaces_may_do_its_work_in_these_alone(own_clus
     assert [asked for asked in NEEDED if may(own_cluster, *asked)] == []
     assert may(own_cluster, "update", "coordination.k8s.io", "leases", namespace=NAMESPACE)
     assert not may(own_cluster, "update", "coordination.k8s.io", "leases", namespace="acme")
+
+
+@pytest.mark.parametrize(
+    ("role", "verbs"), [("view", {"list"}), ("edit", {"list", "create", "patch", "delete"}), ("nobody", set())]
+)
+def test_the_role_in_a_namespace_says_who_looks_at_replays_and_who_asks_for_them(
+    own_cluster: ControlPlane, helm: Helm, role: str, verbs: set[str]
+) -> None:
+    install(helm, WITHOUT_A_NODE)
+    user = f"{role}-of-acme"
+    binding = ("create", "rolebinding", user, f"--clusterrole={role}", f"--user={user}", "--namespace=acme")
+    own_cluster.kubectl(*binding)
+
+    def allowed(namespace: str, resource: str = "integrationreplays") -> set[str]:
+        asked = ("list", "create", "patch", "delete")
+        group = "integrations.queast.io"
+        return {verb for verb in asked if may(own_cluster, verb, group, resource, namespace, user=user)}
+
+    assert eventually(lambda: allowed("acme") == verbs)
+    assert "patch" not in allowed("acme", "integrationreplays/status")
+    assert allowed("globex") == set()
 
 
 @pytest.fixture(scope="module")

@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 import yaml
 
+from delivery.settings import DispatcherSettings
+from store.retention import Retention
 from tests.cluster.helm import CHART, Helm, HelmError
 from tests.cluster.program_files import ProgramMissingError, look_up
 
@@ -30,6 +32,7 @@ EVERYTHING = {
         "priorityClassName": "high",
         "serviceAccount": {"annotations": {"e": "f"}},
     },
+    "dispatcher": {"retention": {"tenants": {"acme": {"events": 7, "deadLetters": 30}}}},
     "workers": {"egressAllow": ["10.0.0.0/8", "fd00::/8"], "imagePullSecrets": ["registry"]},
     "networkPolicy": {"metricsFrom": [{"namespaceSelector": {}}]},
     "metrics": {
@@ -188,13 +191,17 @@ def test_no_rule_has_a_wildcard(helm: Helm, values: dict[str, Any]) -> None:
     assert not [rule for role in roles for rule in role["rules"] for words in rule.values() if "*" in words]
 
 
-def test_the_definition_outlives_the_release_unless_told_otherwise(helm: Helm) -> None:
+def test_definitions_outlive_the_release_unless_told_otherwise(helm: Helm) -> None:
     def annotations(values: dict[str, Any]) -> Any:
-        (found,) = [each for each in helm.render(values) if each["kind"] == "CustomResourceDefinition"]
-        return found["metadata"].get("annotations")
+        found = [each for each in helm.render(values) if each["kind"] == "CustomResourceDefinition"]
+        return [each["metadata"].get("annotations") for each in found]
 
-    assert annotations({}) == {"helm.sh/resource-policy": "keep"}
-    assert annotations({"crds": {"keep": False}}) is None
+    assert annotations({}) == [{"helm.sh/resource-policy": "keep"}] * 2
+    assert annotations({"crds": {"keep": False}}) == [None] * 2
+
+
+def _name(document: dict[str, Any]) -> str:
+    return f"{document['kind']}/{document['metadata']['name']}"
 
 
 def test_cluster_wide_files_are_rendered_as_they_are_but_for_their_labels(helm: Helm) -> None:
@@ -205,7 +212,7 @@ def test_cluster_wide_files_are_rendered_as_they_are_but_for_their_labels(helm: 
     files = (ROOT / "crds").rglob("*.yaml")
     ours = [each for file in files for each in yaml.safe_load_all(file.read_text())]
 
-    assert sorted(rendered, key=lambda each: each["kind"]) == sorted(ours, key=lambda each: each["kind"])
+    assert sorted(rendered, key=_name) == sorted(ours, key=_name)
 
 
 def test_migrations_run_before_each_release_and_find_their_account_made(helm: Helm) -> None:
@@ -250,6 +257,17 @@ def test_programs_get_only_settings_that_they_know(helm: Helm) -> None:
         assert set(environment(found[program])) <= names
 
 
+def test_a_tenant_s_retention_is_what_the_dispatcher_reads(helm: Helm, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in environment(pods(helm.render(EVERYTHING))["dispatcher"]).items():
+        if isinstance(value, str):
+            monkeypatch.setenv(name, value)
+    settings = DispatcherSettings()
+
+    assert settings.events_kept() == Retention(30, {"acme": 7})
+    assert settings.attempts_kept() == Retention(30)
+    assert settings.dead_letters_kept() == Retention(90, {"acme": 30})
+
+
 def _settings(module: str, name: str) -> set[str]:
     settings = getattr(import_module(module), name)
     return {f"INTEGRATIONS_{field.upper()}" for field in settings.model_fields}
@@ -262,6 +280,7 @@ def _settings(module: str, name: str) -> set[str]:
         ({"operator": {"replica": 3}}, "replica"),
         ({"operator": {"namespaces": "acme"}}, "namespaces"),
         ({"dispatcher": {"retention": {"events": 0}}}, "retention"),
+        ({"dispatcher": {"retention": {"tenants": {"acme": {"event": 7}}}}}, "event"),
         ({"dispatcher": {"resources": {"request": {}}}}, "request"),
         ({"image": {"digest": "latest"}}, "digest"),
         ({"workers": {"egressAllow": ["10.0.0.1"]}}, "egressAllow"),

@@ -118,6 +118,7 @@ def largest_spec() -> Document:
         "signing": {"secretsFrom": [reference] * 10},
         "headers": [{"name": f"{number:02}".ljust(128, "n"), "value": "v" * 4096} for number in range(32)],
         "tls": {"caFrom": reference},
+        "handshake": {"origin": "o" * 253},
     }
     spec["routes"] = [
         {
@@ -155,6 +156,7 @@ ACCEPTED: dict[str, Document] = {
     "a batch of one": batch(maxItems=1),
     "the largest batch": batch(maxItems=1_000, maxBytes=4_000_000, maxDelay="10s"),
     "a batch that waits for nothing": batch(maxBytes=1_000, maxDelay="0s"),
+    "a handshake": changed("webhook.handshake", {"origin": "events.example.com"}),
     "a type": changed("routes.0.events", ["company.updated"]),
     "a prefix": changed("routes.0.events", ["company.*"]),
     "a type twice": changed("routes.0.events", ["a.b", "a.b"]),
@@ -247,6 +249,7 @@ REFUSALS: dict[str, tuple[Document, str]] = {
         "exactly one of oauth and apiToken",
     ),
     "a malformed secret name": (changed("webhook.signing.secretsFrom.0.name", "A"), "allowed: lower-case"),
+    "a malformed origin": (changed("webhook.handshake", {"origin": "https://x"}), "allowed: lower-case"),
     "no secrets": (changed("webhook.signing.secretsFrom", []), "spec.webhook.signing.secretsFrom"),
     "eleven secrets": (changed("webhook.signing.secretsFrom", [TOKEN] * 11), "Too many"),
     "a header without a value": (header(), "exactly one of value and valueFrom"),

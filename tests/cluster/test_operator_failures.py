@@ -317,7 +317,7 @@ def test_a_definition_of_another_release_is_told_of(house: House, crds: list[str
 
     operator = house.start(resync="PT10S")
     ready(house, operator)
-    warning = "the definition of IntegrationConnections is not that of this release; apply crds/ of it"
+    warning = "the definitions that are served are not those of this release; apply crds/ of it"
     before = operator.says(warning)
     try:
         describe("An older one. (schema 0123456789ab)")

@@ -27,6 +27,7 @@ class Launch:
     environment: Mapping[str, str]
     directory: Path
     translate: Callable[[str], str]
+    last_words: Path
 
 
 class Container:
@@ -148,9 +149,15 @@ class Container:
         # As shells and Kubernetes count a death by signal.
         code = code if code >= 0 else 128 - code
         self._started = self._ready = False
-        self._set_state(_terminated(code, "Error" if code else "Completed", begun))
+        self._set_state(_terminated(code, "Error" if code else "Completed", begun, self._last_words(launch, code)))
         self._ended.set()
         return code
+
+    def _last_words(self, launch: Launch, code: int) -> str:
+        words = launch.last_words.read_bytes()[:4096]
+        if not words and code and self.spec.get("terminationMessagePolicy") == "FallbackToLogsOnError":
+            words = self.log.read_bytes()[-2048:]
+        return words.decode(errors="replace")
 
     def _starts_again(self, code: int) -> bool:
         return self._restart_policy == "Always" or (self._restart_policy == "OnFailure" and code != 0)

@@ -54,6 +54,7 @@ class Root:
 
     def __init__(self, folder: Path, container: Object, volumes: Callable[[str], Path]) -> None:
         self._folder = folder
+        self._last_words = container.get("terminationMessagePath", "/dev/termination-log")
         self._links = {
             Path(mount["mountPath"]): volumes(mount["name"]) / mount.get("subPath", "")
             for mount in container.get("volumeMounts", ())
@@ -64,6 +65,8 @@ class Root:
 
     def lay_out(self) -> None:
         """Make the links; the volumes are there by now, but for subPaths."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self.last_words.write_bytes(b"")
         for path, volume in self._links.items():
             link = self.real(path)
             link.parent.mkdir(parents=True, exist_ok=True)
@@ -80,8 +83,15 @@ class Root:
         """Return where a path of the container really is."""
         return self._folder / path.relative_to("/")
 
+    @property
+    def last_words(self) -> Path:
+        """Where the file really is that becomes the container's termination message."""
+        return self._folder / "termination-message"
+
     def translate(self, text: str) -> str:
         """Rewrite a path in a volume, or a folder above volumes unless it is a system's own, to the real one."""
+        if text == self._last_words:
+            return str(self.last_words)
         path = Path(text)
         within = any(path == mount or mount in path.parents for mount in self._links)
         above = len(path.parts) > 2 and any(path in mount.parents for mount in self._links)

@@ -194,7 +194,8 @@ class Pod:
             # The paths that programs in a cluster look at cannot exist here for each pod.
             environment.setdefault("KUBECONFIG", str(await self._kubeconfig()))
         directory = Path(root.translate(container["workingDir"])) if "workingDir" in container else self.folder
-        return Launch(command_line(container, variables, root), environment, directory, root.translate)
+        command = command_line(container, variables, root)
+        return Launch(command, environment, directory, root.translate, root.last_words)
 
     async def _kubeconfig(self) -> Path:
         return write_kubeconfig(

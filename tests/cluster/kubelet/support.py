@@ -10,7 +10,14 @@ DONE = {
     "pod": {"containers", "initContainers", "volumes", "restartPolicy", "terminationGracePeriodSeconds", "nodeName"}
     | {"serviceAccountName", "serviceAccount", "automountServiceAccountToken"},
     "container": {"name", "image", "command", "args", "env", "envFrom", "volumeMounts", "workingDir", "lifecycle"}
-    | {"ports", "startupProbe", "livenessProbe", "readinessProbe"},
+    | {
+        "ports",
+        "startupProbe",
+        "livenessProbe",
+        "readinessProbe",
+        "terminationMessagePath",
+        "terminationMessagePolicy",
+    },
     "volume": {"name", "secret", "configMap", "projected", "emptyDir"},
     "source": {"secret", "configMap", "downwardAPI", "serviceAccountToken"},
     "mount": {"name", "mountPath", "subPath", "readOnly", "recursiveReadOnly"},
@@ -26,8 +33,7 @@ LEFT_ASIDE = {
     | {"os", "overhead", "preemptionPolicy", "priority", "priorityClassName", "runtimeClassName", "schedulerName"}
     | {"securityContext", "shareProcessNamespace", "subdomain", "tolerations", "topologySpreadConstraints"}
     | {"hostUsers", "setHostnameAsFQDN"},
-    "container": {"imagePullPolicy", "resources", "securityContext", "terminationMessagePath"}
-    | {"terminationMessagePolicy"},
+    "container": {"imagePullPolicy", "resources", "securityContext"},
 }
 
 

@@ -9,8 +9,9 @@ from connectors.webhook.simulator_faults import Hang, Status
 from store.connections import read_connection
 from store.dead_letters import discard
 from store.publication import release
+from store.replay_requests import read_targets
 from store.replay_selection import Selection, Source
-from store.replays import Request, read_moment, read_targets, start
+from store.replays import Request, read_moment, start
 from store.transitions import read_transitions
 
 if TYPE_CHECKING:

@@ -10,8 +10,9 @@ import pytest
 from connectors.webhook.simulator_faults import Status
 from contracts.ids import EventId, ReplayId
 from store.replay_edits import start_edited
+from store.replay_requests import read_targets
 from store.replay_selection import Selection, Source
-from store.replays import UNFINISHED_AT_MOST, Request, outcomes, read_moment, read_targets, start
+from store.replays import UNFINISHED_AT_MOST, Request, outcomes, read_moment, start
 
 if TYPE_CHECKING:
     from tests.integration.delivery.conftest import House

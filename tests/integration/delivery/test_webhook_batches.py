@@ -7,8 +7,9 @@ import pytest
 from connectors.webhook.simulator_faults import Hang, Status
 from contracts.ids import EventId
 from store.replay_edits import start_edited
-from store.replay_selection import Selection, Source
-from store.replays import Request, read_moment, read_targets
+from store.replay_selection import Source
+from store.replays import Request
+from tests.integration.delivery.test_replayed_deliveries import select
 
 if TYPE_CHECKING:
     from tests.integration.delivery.conftest import House
@@ -105,13 +106,8 @@ async def test_an_edited_event_travels_as_edited_beside_others(house: "House") -
     emit(house, 2, subjects=2)
     await house.until(lambda: house.layer.value("select count(*) from integration.dead_letter") == 2)
     event, route, letter = house.layer.rows("select event_id, route_id, job_id from integration.dead_letter")[0]
+    selection = await select(house, Source.JOBS, events=(EventId(event),), routes=(route,), letters=(letter,))
     async with await house.layer.connect("support") as database:
-        moment = await read_moment(database)
-        (target,) = await read_targets(database, name="hook")
-        selection = Selection(
-            Source.JOBS, target.tenant, target.id, moment, moment.at,
-            events=(EventId(event),), routes=(route,), letters=(letter,),
-        )  # fmt: skip
         request = Request(selection, "ada@example.com", "too large", new_message_ids=True)
         started = await start_edited(database, request, {"number": 7}, [{"path": "/number", "from": 0, "to": 7}])
     house.layer.emit("another", number=3)

@@ -1,13 +1,17 @@
 """The export has every attempt of its range once, and never many in memory."""
 
+import sys
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import orjson
 import pytest
+from pyarrow import parquet
 from typer.testing import CliRunner, Result
 
 from contracts.ids import EventId
+from integrations import archives
 from integrations.__main__ import app
 from store.export import FETCHED_ROWS, Selection, export_attempts
 from store.history import Attempt
@@ -109,3 +113,105 @@ def test_a_range_that_ends_before_it_begins_is_a_mistake(layer: "Layer") -> None
     result = export(layer, "--from", "2026-11-22", "--to", "2026-11-20")
 
     assert "is not before" in str(result.exception)
+
+
+# Files ------------------------------------------------------------------------------------------------------------
+
+PARTICULARS = {
+    "method": "POST",
+    "address": "https://partner.example",
+    "request_headers": {"content-type": "application/json"},
+    "response_headers": {"retry-after": "5", "server": ""},
+}
+
+
+def record_all_kinds(layer: "Layer") -> None:
+    """Record attempts in two days, among them one with all that can be known and one with nothing."""
+    record(layer, "2026-11-20 10:00+00", number=MANY)
+    record(layer, "2026-11-21 10:00+00", number=2, tenant="globex")
+    layer.admin.execute(
+        "update integration.attempt set outcome = 'TimedOut', status_code = 503, resolving_ms = 1.25, answering_ms = 7,"
+        " replay_id = 9, detail = 'Zu spät', particulars = %s where tenant_id = 'globex' and job_id = 1",
+        (orjson.dumps(PARTICULARS).decode(),),
+    )
+    layer.admin.execute("update integration.attempt set body_digest = null where tenant_id = 'globex' and job_id = 2")
+
+
+def as_json(row: dict[str, Any]) -> dict[str, Any]:
+    """Write a row of Parquet as JSON Lines would."""
+    if row["request"] is not None:
+        row["request"] |= {name: dict(row["request"][name]) for name in ("request_headers", "response_headers")}
+    parsed: dict[str, Any] = orjson.loads(orjson.dumps(row, option=orjson.OPT_UTC_Z))
+    return parsed
+
+
+def test_parquet_has_what_json_lines_have_in_typed_columns_and_several_row_groups(
+    layer: "Layer", tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(archives, "ROW_GROUP_BYTES", 1)
+    record_all_kinds(layer)
+    file = tmp_path / "attempts.parquet"
+    written = exported(layer, "--format", "parquet", "--output", str(file))
+    read = parquet.ParquetFile(file)
+
+    assert written == []
+    assert [as_json(row) for row in read.read().to_pylist()] == exported(layer)
+    assert read.num_row_groups == 4
+    assert str(read.schema_arrow.field("at").type) == "timestamp[us, tz=UTC]"
+
+
+def test_a_file_of_json_lines_has_what_standard_output_has(layer: "Layer", tmp_path: Path) -> None:
+    record(layer, "2026-11-20 10:00+00", number=3)
+    exported(layer, "--output", str(tmp_path / "attempts.jsonl"))
+
+    lines = (tmp_path / "attempts.jsonl").read_bytes().splitlines()
+    assert [orjson.loads(line) for line in lines] == exported(layer)
+
+
+@pytest.mark.parametrize("written_as", ["jsonl", "parquet"])
+def test_an_export_that_fails_leaves_the_former_file_and_nothing_else(
+    layer: "Layer", tmp_path: Path, written_as: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record(layer, "2026-11-20 10:00+00", number=3)
+    file = tmp_path / "attempts"
+    file.write_text("former")
+    arguments = ("--format", written_as, "--output", str(file))
+    monkeypatch.setattr("store.export.FETCHED_ROWS", -1)
+    failed = export(layer, "--from", "2026-11-20", *arguments)
+    kept = file.read_text()
+    monkeypatch.undo()
+    exported(layer, *arguments)
+
+    assert failed.exit_code != 0
+    assert kept == "former"
+    assert file.read_bytes() != b"former"
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_parquet_without_a_file_is_a_mistake(layer: "Layer") -> None:
+    assert "--output" in str(export(layer, "--from", "2026-11-20", "--format", "parquet").exception)
+
+
+def test_parquet_without_its_library_says_how_to_get_it(
+    layer: "Layer", tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    arguments = ("--from", "2026-11-20", "--format", "parquet", "--output", str(tmp_path / "x"))
+
+    assert "pip install" in str(export(layer, *arguments).exception)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_is_named(layer: "Layer", tmp_path: Path) -> None:
+    record(layer, "2026-11-20 10:00+00", number=3)
+    (tmp_path / ".attempts.partial").symlink_to("/dev/full")
+    result = export(layer, "--from", "2026-11-20", "--output", str(tmp_path / "attempts"))
+
+    assert str(result.exception) == f"cannot write {tmp_path / 'attempts'}: No space left on device"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_does_not_exist_is_named(layer: "Layer", tmp_path: Path) -> None:
+    result = export(layer, "--from", "2026-11-20", "--output", str(tmp_path / "missing" / "x"))
+
+    assert str(tmp_path / "missing") in str(result.exception)

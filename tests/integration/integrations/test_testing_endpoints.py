@@ -102,3 +102,16 @@ def test_a_connection_that_is_not_there_is_told(layer: "Layer", secrets: Path) -
     result = command(layer, secrets, "acme/nothing")
 
     assert "there is no connection acme/nothing" in str(result.exception)
+
+
+def test_a_report_is_written_beside_what_is_printed(
+    layer: "Layer", partner: WebhookSimulator, secrets: Path, tmp_path: Path
+) -> None:
+    partner.change("/hook", script=[Status(status=404)])
+    asyncio.run(layer.publish(layer.spec(partner.url("/hook"))))
+    result = command(layer, secrets, "acme/hook", "--report", str(tmp_path / "report"))
+    document = orjson.loads((tmp_path / "report").read_bytes())
+
+    assert result.exit_code == 1
+    assert (document["connection"], document["passed"]) == ("acme/hook", False)
+    assert document["steps"][-1]["advice"].endswith("correct the path of the connection's address.")

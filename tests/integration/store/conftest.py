@@ -11,8 +11,9 @@ from contracts.ids import EventId, parse_event_id
 from delivery.replaying import pass_once
 from delivery.routing import RoutingTable
 from store.dispatch import read_batch, read_cursor, read_routes, write_jobs
+from store.replay_requests import read_targets
 from store.replay_selection import Selection, Source
-from store.replays import Replay, Request, read_moment, read_replay, read_targets, start
+from store.replays import Replay, Request, read_moment, read_replay, start
 
 if TYPE_CHECKING:
     from store.database import Database

@@ -12,6 +12,7 @@ from store.replay_requests import find_ended_jobs
 from store.replay_selection import Source
 from store.replaying import forget
 from store.replays import read_replay
+from store.retention import Retention
 
 if TYPE_CHECKING:
     from tests.integration.conftest import Layer
@@ -121,7 +122,7 @@ async def test_records_outlive_their_retention_no_longer(layer: "Layer", past: "
     young = await past.run(runner, await past.start(await past.select()))
     layer.rows("update integration.replay set ended_at = now() - interval '100 days' where id = %s", (old.id,))
     layer.rows("update integration.dead_letter_end set ended_at = now() - interval '100 days'")
-    await forget(runner, days=90)
+    await forget(runner, Retention(90))
     async with await layer.connect("reader") as reader:
         kept = [await read_replay(reader, replay.id) is not None for replay in (old, young)]
 

@@ -34,6 +34,7 @@ TENANT_TABLES = (
     "lane_transition",
     "replay",
     "replay_edit",
+    "replay_resource",
     "dead_letter_end",
 )
 NO_TENANT_TABLES = ("event_type", "dispatcher_sleep", "dispatch_cursor", "routing", "operator_term", "schema_version")
@@ -65,6 +66,11 @@ async def _fill(layer: "Layer") -> None:
             " dispatched, dispatching_to, include_superseded, new_message_ids)"
             " values (%s, %s, 'ada', 'why', 'Events', now(), '{*}', pg_current_snapshot(), 0, false, false)",
             (tenant, published.id),
+        )
+        layer.admin.execute(
+            "insert into integration.replay_resource (uid, tenant_id, namespace, name, spec)"
+            " values (gen_random_uuid(), %s, %s, 'again', '{}')",
+            (tenant, tenant),
         )
         layer.admin.execute(
             "insert into integration.replay_edit (replay_id, tenant_id, connection_id, data, changes)"
@@ -139,6 +145,7 @@ def test_there_are_no_views_or_definer_functions_around_the_policies(layer: "Lay
         ("emit_events", True),
         ("maintain", True),
         ("set_pool_credential", True),
+        ("sweep", True),
     ]
 
 
@@ -177,7 +184,8 @@ def test_a_pool_s_role_sees_its_own_rows_only(two_pools: "Layer", table: str) ->
         seen = [attempt(each, f"select {columns} from integration.{table}") for each in (mine, theirs)]
 
     expected: list[int | str] = [1, 1]
-    if table in ("event_dedupe", "worker", "attempt", "dead_letter", "lane_transition", "dead_letter_end"):
+    hidden = ("event_dedupe", "worker", "attempt", "dead_letter", "lane_transition", "dead_letter_end")
+    if table in (*hidden, "replay_resource"):
         expected = ["InsufficientPrivilege", "InsufficientPrivilege"]
     assert everything == 2
     assert seen == expected
@@ -343,12 +351,13 @@ def test_a_reader_changes_nothing(layer: "Layer") -> None:
 def test_the_dispatcher_changes_no_event_or_connection_and_of_a_lane_only_that_it_is_to_be_read_again(
     layer: "Layer",
 ) -> None:
-    assert _granted(layer, "dispatcher", "insert") == ["dead_letter", "dead_letter_end", "job"]
+    assert _granted(layer, "dispatcher", "insert") == ["dead_letter", "dead_letter_end", "job", "replay"]
     assert _granted(layer, "dispatcher", "update") == [
         "dispatch_cursor",
         "dispatcher_sleep",
         "lane",
         "replay",
+        "replay_resource",
         "routing",
         "worker",
     ]
@@ -380,6 +389,35 @@ def test_the_operator_reads_no_event(two_pools: "Layer") -> None:
         }
 
     assert answers == {"InsufficientPrivilege"}
+
+
+def test_of_a_replay_the_operator_sees_how_far_it_is_and_none_that_was_asked_for_by_command(
+    two_pools: "Layer",
+) -> None:
+    two_pools.admin.execute(
+        "update integration.replay p set resource_uid = r.uid from integration.replay_resource r"
+        " where p.tenant_id = 'acme' and r.tenant_id = 'acme'"
+    )
+    with as_role(two_pools, "operator") as operator:
+        assert attempt(operator, "select id, queued from integration.replay") == 1
+        assert attempt(operator, "update integration.replay set revision = revision + 1") == 1
+        assert attempt(operator, "select event_ids from integration.replay") == "InsufficientPrivilege"
+        assert attempt(operator, "select event_id from integration.attempt") == "InsufficientPrivilege"
+        assert attempt(operator, "select outcome from integration.attempt") == 0
+        assert attempt(operator, "update integration.replay_resource set spec = '{}'") == "InsufficientPrivilege"
+
+
+def test_the_dispatcher_starts_no_replay_that_no_resource_asks_for(two_pools: "Layer") -> None:
+    insert = (
+        "insert into integration.replay (tenant_id, connection_id, requested_by, reason, source, until, types,"
+        " dispatched, dispatching_to, include_superseded, new_message_ids, resource_uid)"
+        " select tenant_id, connection_id, 'ada', 'why', 'Events', now(), '{{*}}', pg_current_snapshot(), 0, false,"
+        " false, {} from integration.replay where tenant_id = 'acme'"
+    )
+    uid = "(select uid from integration.replay_resource limit 1)"
+    with as_role(two_pools, "dispatcher") as dispatcher:
+        assert attempt(dispatcher, insert.format("null")) == "InsufficientPrivilege"
+        assert attempt(dispatcher, insert.format(uid)) == 1
 
 
 @pytest.mark.parametrize("role", ["producer", "dispatcher", "operator", "reader", "support", "pool_a"])

@@ -182,7 +182,7 @@ class Protocol(RuleBasedStateMachine):
         worker = self.workers[name]
         mine = [lane for lane, owner in self.owners.items() if owner is not None and owner == worker.session]
         if mine:
-            ready = self.run(lane_jobs(worker.database, [(lane, JobId(0)) for lane in mine], limit=100))
+            ready = self.run(lane_jobs(worker.database, [(lane, JobId(0), 100) for lane in mine]))
             due = self.run(due_jobs(worker.database, mine, limit=100))
             worker.jobs = {job.id: job for job in (*ready, *due)}
 

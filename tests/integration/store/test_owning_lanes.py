@@ -65,7 +65,7 @@ class Owner:
     lanes: list[ConnectionId]
 
     async def jobs(self, limit: int = 100) -> list[Job]:
-        return await lane_jobs(self.database, [(lane, FIRST) for lane in self.lanes], limit=limit)
+        return await lane_jobs(self.database, [(lane, FIRST, limit) for lane in self.lanes])
 
     async def settle(self, what: Settlement) -> tuple[int, frozenset[ConnectionId]]:
         settled = await settle(self.database, self.pool, self.session, what)
@@ -378,7 +378,7 @@ async def test_lanes_are_read_each_behind_its_cursor_and_up_to_the_limit(layer: 
     put_jobs(layer, "hook-1", 4)
     first, second = mine.lanes
     ids = [job.id for job in await mine.jobs()]
-    read = await lane_jobs(mine.database, [(first, JobId(ids[1])), (second, JobId(0))], limit=3)
+    read = await lane_jobs(mine.database, [(first, JobId(ids[1]), 3), (second, JobId(0), 3)])
 
     assert [(job.connection, job.id) for job in read] == [
         *((first, id) for id in ids[2:4]),

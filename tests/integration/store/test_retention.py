@@ -7,6 +7,7 @@ import psycopg
 import pytest
 
 from store.lanes import open_session
+from store.retention import Retention
 from store.upkeep import maintain, read_backlog
 
 if TYPE_CHECKING:
@@ -15,12 +16,12 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.anyio
 
 OLD = 40
-KEPT = {"event_days": 30, "attempt_days": 30, "dead_letter_days": 90}
+KEPT = {"events": Retention(30), "attempts": Retention(30), "dead_letters": Retention(90)}
 
 
-async def upkeep(layer: "Layer", **kept: int) -> list[tuple[str, str]]:
+async def upkeep(layer: "Layer") -> list[tuple[str, str]]:
     async with await layer.connect("dispatcher") as dispatcher:
-        return await maintain(dispatcher, **{**KEPT, **kept})
+        return await maintain(dispatcher, **KEPT)
 
 
 def day(days_ago: int) -> str:

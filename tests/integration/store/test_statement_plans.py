@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 import psycopg
 import pytest
@@ -29,6 +30,7 @@ from store import (
     removal,
     replay_edits,
     replay_requests,
+    replay_resources,
     replay_selection,
     replaying,
     replays,
@@ -142,7 +144,7 @@ def parameters_of(volume: Volume) -> dict[Statement, tuple[str, Sequence[object]
     return {
         jobs.LAST_JOB: ("pool_a", (volume.pool,), 1),
         jobs.TAIL_JOBS: ("pool_a", (volume.pool, volume.late_job, 200, volume.session), 200),
-        jobs.LANE_JOBS: ("pool_a", (lanes_50, [0] * 50, 20), 1000),
+        jobs.LANE_JOBS: ("pool_a", (lanes_50, [0] * 50, [20] * 50), 1000),
         jobs.DUE_JOBS: ("pool_a", (lanes_50, 20), 1000),
         jobs.PROBE_JOBS: ("pool_a", (volume.quarantined,), 3 * len(volume.quarantined)),
         jobs.NEXT_DUE: ("pool_a", (lanes_50,), 50),
@@ -207,6 +209,8 @@ def parameters_of(volume: Volume) -> dict[Statement, tuple[str, Sequence[object]
         # Each connection with jobs is found, its first job read, and up to the limit counted.
         pools.READ_DEMAND: ("operator", (10, 5.0), LANES * 40),
         standing.READ_STANDINGS: ("operator", (), LANES * 10),
+        # Asked every two seconds about each replay that goes on.
+        replay_resources.READ_PARTS: ("operator", (uuid4(),), 0),
         dispatch.READ_NEW_EVENTS: ("dispatcher", (str(EVENTS - 100), [str(EVENTS - 500)], True, 1000), 202),
         dispatch.WRITE_JOBS: (
             "dispatcher",
@@ -274,6 +278,7 @@ GUARDED = [
     dispatch.READ_NEW_EVENTS,
     dispatch.WRITE_JOBS,
     replaying.QUEUE_REPLAY_JOBS,
+    replay_resources.READ_PARTS,
 ]
 
 
@@ -385,6 +390,7 @@ def test_every_statement_can_be_prepared(volume: Volume, volume_layer: "Layer", 
         removal,
         replay_edits,
         replay_requests,
+        replay_resources,
         replay_selection,
         replaying,
         replays,

@@ -88,6 +88,7 @@ def test_delivery_defaults_are_those_of_the_design() -> None:
             format="CloudEventsBinary",
             headers=[{"name": "X-Plain", "value": "a b"}, {"name": "Authorization", "valueFrom": TOKEN_FROM}],
             tls={"caFrom": {"name": "ca", "key": "ca.crt"}},
+            handshake={"origin": "events.example.com"},
         ),
         webhook(format="CloudEvents", batch={"maxItems": 1000, "maxBytes": 1000, "maxDelay": "250ms"}),
         spec(

@@ -9,13 +9,11 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from contracts import admission_rules, connection
+from contracts import admission_rules, connection, replay
 from contracts.custom_resource import custom_resource_definition, generated_files
-from contracts.documents import spec_schema, status_schema
+from contracts.kinds import CONNECTION, KINDS, REPLAY, Kind
 
 ROOT = Path(__file__).parents[3]
-VERSION = custom_resource_definition()["spec"]["versions"][0]
-SCHEMA = VERSION["schema"]["openAPIV3Schema"]["properties"]
 
 
 def nodes(schema: dict[str, Any], path: str) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -26,8 +24,18 @@ def nodes(schema: dict[str, Any], path: str) -> Iterator[tuple[str, dict[str, An
         yield from nodes(schema["items"], f"{path}[]")
 
 
-SPEC_NODES = dict(nodes(SCHEMA["spec"], "spec"))
-NODES = SPEC_NODES | dict(nodes(SCHEMA["status"], "status"))
+def schema(kind: Kind) -> dict[str, Any]:
+    (version,) = custom_resource_definition(kind)["spec"]["versions"]
+    properties: dict[str, Any] = version["schema"]["openAPIV3Schema"]["properties"]
+    return properties
+
+
+NODES = {
+    f"{kind.kind}.{path}": node
+    for kind in KINDS
+    for part in ("spec", "status")
+    for path, node in nodes(schema(kind)[part], part)
+}
 
 
 @pytest.mark.parametrize("place", generated_files())
@@ -53,7 +61,7 @@ def test_every_map_is_closed() -> None:
 
 def test_only_the_status_has_a_default() -> None:
     assert {path: node["default"] for path, node in NODES.items() if "default" in node} == {
-        "status": {"observedGeneration": -1}
+        f"{kind.kind}.status": {"observedGeneration": -1} for kind in KINDS
     }
 
 
@@ -77,9 +85,10 @@ def test_every_list_and_every_field_says_what_it_is_for() -> None:
 
 def test_every_notation_and_duration_has_a_rule() -> None:
     written = {
-        path
-        for root, schema in (("spec", spec_schema()), ("status", status_schema()))
-        for path, node in nodes(schema, root)
+        f"{kind.kind}.{path}"
+        for kind in KINDS
+        for root, written_schema in (("spec", kind.spec()), ("status", kind.status()))
+        for path, node in nodes(written_schema, root)
         if {"pattern", "x-duration-bounds"} & node.keys() or node["type"] == "number"
     }
 
@@ -90,7 +99,8 @@ def test_every_notation_and_duration_has_a_rule() -> None:
 def test_every_model_that_compares_fields_has_a_rule() -> None:
     comparing = {
         name
-        for name, model in inspect.getmembers(connection, inspect.isclass)
+        for module in (connection, replay)
+        for name, model in inspect.getmembers(module, inspect.isclass)
         if issubclass(model, BaseModel) and model.__pydantic_decorators__.model_validators
     }
     with_rules = admission_rules.OBJECT_RULES.keys() | {title for title, _ in admission_rules.FIELD_RULES}
@@ -107,14 +117,23 @@ def test_every_rule_is_used() -> None:
     assert {rule["rule"] for rules in tables for rule in rules} <= used
 
 
-def test_the_definition_fits_into_an_annotation() -> None:
-    assert len(json.dumps(custom_resource_definition())) < 262_144
+@pytest.mark.parametrize("kind", KINDS, ids=[kind.kind for kind in KINDS])
+def test_the_definition_fits_into_an_annotation(kind: Kind) -> None:
+    assert len(json.dumps(custom_resource_definition(kind))) < 262_144
+
+
+def test_of_a_replay_only_what_ends_it_can_change() -> None:
+    fields = set(schema(REPLAY)["spec"]["properties"])
+
+    assert fields - set(replay.FIXED_FIELDS) == {"cancel", "ttlAfterFinished"}
 
 
 def test_descriptions_tell_the_defaults() -> None:
-    assert SPEC_NODES["spec.delivery.timeout"]["description"] == "Time that one attempt may take. Defaults to 15s."
-    assert SPEC_NODES["spec.suspend"]["description"].endswith("Defaults to false.")
-    assert "Defaults" not in SPEC_NODES["spec.routes[].filter"]["description"]
+    spec = dict(nodes(schema(CONNECTION)["spec"], "spec"))
+
+    assert spec["spec.delivery.timeout"]["description"] == "Time that one attempt may take. Defaults to 15s."
+    assert spec["spec.suspend"]["description"].endswith("Defaults to false.")
+    assert "Defaults" not in spec["spec.routes[].filter"]["description"]
 
 
 def test_lists_of_named_things_are_merged_by_name() -> None:
@@ -122,4 +141,9 @@ def test_lists_of_named_things_are_merged_by_name() -> None:
         path: node["x-kubernetes-list-map-keys"] for path, node in NODES.items() if "x-kubernetes-list-map-keys" in node
     }
 
-    assert keys == {"spec.routes": ["name"], "spec.webhook.headers": ["name"], "status.conditions": ["type"]}
+    assert keys == {
+        "IntegrationConnection.spec.routes": ["name"],
+        "IntegrationConnection.spec.webhook.headers": ["name"],
+        "IntegrationConnection.status.conditions": ["type"],
+        "IntegrationReplay.status.conditions": ["type"],
+    }

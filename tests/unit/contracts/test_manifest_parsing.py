@@ -156,6 +156,7 @@ def test_other_kinds_are_skipped() -> None:
         ("v1alpha1", "v1", "apiVersion: found 'integrations.queast.io/v1'; allowed is integrations.queast.io/v1alpha1"),
         ("integrations.queast", "integration.queast", "allowed is integrations.queast.io/v1alpha1"),
         ("IntegrationConnection", "Connection", "kind: found 'Connection'; allowed is IntegrationConnection"),
+        ("IntegrationConnection", "IntegrationReplay", "kind: replays are started by a command here"),
         ("kind: IntegrationConnection", "kind: 1", "needs apiVersion and kind"),
         ("apiVersion:", "version:", "needs apiVersion and kind"),
     ],

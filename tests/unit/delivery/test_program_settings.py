@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from delivery.settings import DispatcherSettings, WorkerSettings
+from delivery.settings import DispatcherSettings, TenantRetention, WorkerSettings
 from programs.settings import ProgramSettings
 from store.errors import DatabaseUnreachableError
 
@@ -35,6 +35,12 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> None:
         (DispatcherSettings, "event_days", "7", 7),
         (DispatcherSettings, "attempt_days", "7", 7),
         (DispatcherSettings, "dead_letter_days", "7", 7),
+        (
+            DispatcherSettings,
+            "tenant_retention",
+            '{"acme": {"deadLetters": 7}}',
+            {"acme": TenantRetention(deadLetters=7)},
+        ),
         (WorkerSettings, "worker_name", "worker-0", "worker-0"),
         (WorkerSettings, "secrets_directory", "secrets", Path("secrets")),
         (WorkerSettings, "senders", "16", 16),
@@ -125,6 +131,9 @@ def test_no_program_runs_without_a_database_url(kind: type[ProgramSettings], mon
         (DispatcherSettings, "event_days", "0"),
         (DispatcherSettings, "attempt_days", "3651"),
         (DispatcherSettings, "dead_letter_days", "many"),
+        (DispatcherSettings, "tenant_retention", '{"acme": {"events": 0}}'),
+        (DispatcherSettings, "tenant_retention", '{"acme": {"event": 7}}'),
+        (DispatcherSettings, "tenant_retention", '{"Acme": {"events": 7}}'),
         (WorkerSettings, "worker_name", ""),
         (WorkerSettings, "worker_name", "w" * 254),
         (WorkerSettings, "senders", "0"),

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from contracts.ids import EventId, JobId, RouteId
@@ -217,16 +217,16 @@ class Senders:
 
 
 def test_a_lane_alone_leaves_a_reserve_for_other_tenants_and_one_for_its_own(make_lane: MakeLane) -> None:
-    assert Senders(offered([fed(make_lane())]), 64).start_all() == {1: 64 - 8 - 7}
+    assert Senders(offered([fed(make_lane())]), 64).start_all() == {1: 64 - 8 - 3}
 
 
-@pytest.mark.parametrize(("tenant", "occupied"), [("acme", 4), ("globex", 7)])
+@pytest.mark.parametrize(("tenant", "occupied"), [("acme", 2), ("globex", 4)])
 def test_a_lane_that_comes_later_finds_the_reserve(make_lane: MakeLane, tenant: str, occupied: int) -> None:
     senders = Senders(offered([fed(make_lane(1, "acme"))]), 64)
     senders.start_all()
     senders.scheduler.offer(fed(make_lane(2, tenant)), 0.0)
 
-    assert senders.start_all() == {1: 49, 2: occupied}
+    assert senders.start_all() == {1: 53, 2: occupied}
 
 
 @pytest.mark.parametrize("hanging", [1, 5, 30, 60])
@@ -239,10 +239,11 @@ def test_a_lane_finds_a_sender_however_many_others_hang(make_lane: MakeLane, han
     assert senders.start() is not None
 
 
+@settings(max_examples=30)
 @given(data=st.data())
 def test_tenants_occupy_alike_whatever_has_ended(make_lane: MakeLane, data: st.DataObject) -> None:
-    lanes = [fed(make_lane(number, "large"), 20) for number in range(1, 41)]
-    lanes += [fed(make_lane(number, f"small-{number}")) for number in range(41, 44)]
+    lanes = [fed(make_lane(number, "large"), 10) for number in range(1, 17)]
+    lanes += [fed(make_lane(number, f"small-{number}"), 60) for number in range(17, 20)]
     by_id = {lane.id: lane for lane in lanes}
     senders = Senders(offered(lanes), 64)
     senders.start_all()
@@ -257,9 +258,21 @@ def test_tenants_occupy_alike_whatever_has_ended(make_lane: MakeLane, data: st.D
     assert max(occupied.values()) - min(occupied.values()) <= 1
 
 
+def test_one_tenant_with_500_lanes_and_20_with_one_occupy_alike(make_lane: MakeLane) -> None:
+    lanes = [fed(make_lane(number, "large"), 5) for number in range(1, 501)]
+    lanes += [fed(make_lane(number, f"small-{number}")) for number in range(501, 521)]
+    senders = Senders(offered(lanes), 256)
+
+    busy = senders.start_all()
+
+    assert {busy[number] for number in range(501, 521)} == {10}
+    assert sum(busy[number] for number in range(1, 501)) == 10
+
+
+@settings(max_examples=30)
 @given(data=st.data())
 def test_no_sender_rests_while_a_lane_may_have_it(make_lane: MakeLane, data: st.DataObject) -> None:
-    lanes = [fed(make_lane(number, f"tenant-{number % 3}", throttle={"concurrency": 4})) for number in range(1, 13)]
+    lanes = [fed(make_lane(number, f"tenant-{number % 3}", throttle={"concurrency": 4}), 60) for number in range(1, 13)]
     by_id = {lane.id: lane for lane in lanes}
     senders = Senders(offered(lanes), 16)
     senders.start_all()
@@ -275,7 +288,7 @@ def test_no_sender_rests_while_a_lane_may_have_it(make_lane: MakeLane, data: st.
 def test_a_tenant_s_lanes_occupy_by_their_weights(make_lane: MakeLane) -> None:
     lanes = [fed(make_lane(number, weight=weight)) for number, weight in ((1, 1), (2, 2), (3, 4))]
 
-    assert Senders(offered(lanes), 64).start_all() == {1: 7, 2: 14, 3: 28}
+    assert Senders(offered(lanes), 64).start_all() == {1: 7, 2: 15, 3: 30}
 
 
 def test_a_lane_without_a_sender_starts_when_one_of_its_requests_ends(make_lane: MakeLane) -> None:
@@ -323,10 +336,10 @@ def test_a_lane_that_is_given_back_takes_its_requests_out_of_the_sums(make_lane:
     senders.scheduler.offer(other, 0.0)
     senders.number, senders.busy = 16, Counter()
 
-    assert senders.start_all() == {2: 13}
+    assert senders.start_all() == {2: 14}
 
 
-@pytest.mark.parametrize(("is_slow", "occupied"), [(False, 49), (True, 25)])
+@pytest.mark.parametrize(("is_slow", "occupied"), [(False, 53), (True, 27)])
 def test_a_slow_lane_does_not_touch_the_reserve(make_lane: MakeLane, is_slow: bool, occupied: int) -> None:
     lane = fed(make_lane())
     senders = Senders(offered([lane]), 64)

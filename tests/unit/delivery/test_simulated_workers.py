@@ -260,12 +260,12 @@ class Tables:
         at = datetime.fromtimestamp(row.emitted + EPOCH, UTC)
         return Job(row.id, row.connection, RouteId(1), row.event, at, row.subject, row.attempts)
 
-    async def lane_jobs(self, link: Link, cursors: Sequence[tuple[ConnectionId, JobId]], *, limit: int) -> list[Job]:
+    async def lane_jobs(self, link: Link, wanted: Sequence[tuple[ConnectionId, JobId, int]]) -> list[Job]:
         def work() -> list[Job]:
             return [
                 self._job(job)
-                for connection, cursor in cursors
-                for job in [job for job in self._select(connection, 0) if job.id > cursor][:limit]
+                for connection, cursor, number in wanted
+                for job in [job for job in self._select(connection, 0) if job.id > cursor][:number]
             ]
 
         return await self.step(link, work)

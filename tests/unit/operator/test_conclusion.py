@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from contracts.status import ConnectionStatus
-from integration_operator.conclusion import Credentials, Facts, conclude, status_patch
+from contracts.status import ConnectionStatus, EndpointCheck
+from integration_operator.conclusion import Credentials, EndedCheck, Facts, conclude
+from integration_operator.conditions import status_patch
 from integration_operator.names import ObjectKey
 from integration_operator.observed import ConnectionObject, connection_of
 from store.standing import Standing
@@ -282,3 +283,14 @@ def test_what_was_given_up_is_told_and_leaves_the_connection_ready(make_body: Ma
 
     assert found["Ready"]["status"] == "True"
     assert "integrations dead-letters list" in found["DeadLetters"]["message"]
+
+
+@pytest.mark.parametrize("request_", ["2026-11-20T12:00:00Z", ""])
+def test_what_came_of_a_test_stays_in_the_status_until_the_next_one(make_body: Make, request_: str) -> None:
+    connection = connection_of(make_body())
+    ended = EndedCheck(request_, EndpointCheck(at=NOW, passed=True, message="HTTP 204"))
+    tested = conclude(Facts(connection, claimed=True, problems=(), check=ended), NOW)
+    later = conclude(Facts(replace(connection, status=tested), claimed=False, problems=("x",)), LATER)
+
+    assert (tested["lastHandledTestAt"], tested["endpointCheck"]["passed"]) == (request_, True)
+    assert (later["lastHandledTestAt"], later["endpointCheck"]) == (request_, tested["endpointCheck"])

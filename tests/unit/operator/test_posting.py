@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from integration_operator.conclusion import Credentials, Facts, conclude
+from contracts.status import EndpointCheck
+from integration_operator.conclusion import Credentials, EndedCheck, Facts, conclude
 from integration_operator.errors import ForbiddenError
 from integration_operator.names import ObjectKey
 from integration_operator.observed import ConnectionObject, connection_of
@@ -52,6 +53,16 @@ def test_of_first_statuses_only_the_bad_ones_are_told(connection: ConnectionObje
     assert told(new, status(connection)) == []
     assert told(new, missing) == [("Warning", "CredentialsMissing")]
     assert told(missing, status(connection)) == [("Normal", "Ready")]
+
+
+@pytest.mark.parametrize(("passed", "type_"), [(True, "Normal"), (False, "Warning")])
+def test_what_came_of_a_test_is_told_once(connection: ConnectionObject, passed: bool, type_: str) -> None:
+    ended = EndedCheck("now", EndpointCheck(at=NOW, passed=passed, message="HTTP 204"))
+    tested = status(connection, check=ended)
+    later = status(replace(connection, status=tested))
+
+    assert told(status(connection), tested) == [(type_, "EndpointChecked")]
+    assert told(tested, later) == []
 
 
 def test_a_restart_tells_nothing_again(connection: ConnectionObject) -> None:
