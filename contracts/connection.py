@@ -27,10 +27,10 @@ from contracts.errors import InvalidSpecError
 from contracts.ids import TenantId
 from contracts.patterns import EVENT_TYPE_LIMIT, EVENT_TYPE_PATTERN
 from contracts.problems import Problem, describe, problems_of, show
+from contracts.throttle import TIME_ZONE, ThrottleSpec
 from contracts.webhook_batch import BATCH_NEEDS_CLOUD_EVENTS, WebhookBatch
-from contracts.wire import WireModel
+from contracts.wire import DNS_LABEL, WireModel
 
-DNS_LABEL = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
 DNS_SUBDOMAIN = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$"
 DATA_KEY = r"^[-._a-zA-Z0-9]+$"
 HEADER_NAME = r"^[!#$%&'*+.^_`|~0-9A-Za-z-]+$"
@@ -97,6 +97,7 @@ MEANINGS: Final = {
     "(international names as xn--, other characters percent-encoded)",
     EVENT_TYPE_PATTERN: "an event type such as company.updated, a prefix such as company.*, or *",
     ACTION: "a name such as UpsertCompany: letters and digits, beginning with a capital letter",
+    TIME_ZONE: "a time zone such as Europe/Berlin, America/New_York or UTC",
 }
 """What each pattern means, in words for the person whose value does not match it."""
 
@@ -365,20 +366,6 @@ class RouteSpec(WireModel):
         if self.ordering is Ordering.UNORDERED and (self.collapse or self.on_dead_letter is OnDeadLetter.BLOCK):
             raise ValueError("collapse and onDeadLetter: Block need ordering: PerSubject; this route is Unordered")
         return self
-
-
-class ThrottleSpec(WireModel):
-    """How fast a partner is called: a token bucket and a number of requests at once, over all replicas. These are
-    ceilings: refusals lower the rate, slow answers the number of requests at once, and both rise again."""
-
-    requests_per_second: Annotated[float, Strict(), Field(ge=0.001, le=100_000, allow_inf_nan=False)] = 50
-    """Tokens that the bucket gains each second."""
-    burst: Annotated[int, Strict(), Field(ge=1, le=100_000)] = 100
-    """Tokens that the bucket holds at most."""
-    concurrency: Annotated[int, Strict(), Field(ge=1, le=1_000)] = 16
-    """Requests in flight at once."""
-    floor_percent: Annotated[int, Strict(), Field(ge=1, le=100)] = 10
-    """How far refusals lower the rate at most, in percent of requestsPerSecond; 100 keeps it as it is."""
 
 
 class RetrySpec(WireModel):

@@ -22,12 +22,12 @@ from pydantic import (
 )
 
 from contracts import connection
-from contracts.connection import DNS_LABEL, DNS_SUBDOMAIN, TypePattern
+from contracts.connection import DNS_SUBDOMAIN, TypePattern
 from contracts.durations import Duration, DurationBounds
 from contracts.errors import InvalidSpecError
 from contracts.ids import TenantId
 from contracts.problems import Problem, describe, problems_of
-from contracts.wire import WireModel
+from contracts.wire import DNS_LABEL, WireModel
 
 _HEX_BIGINT: Final = "([0-7][0-9a-f]{15}|[0-9a-f]{1,15})"
 EVENT_ID: Final = f"^evt_{_HEX_BIGINT}_[0-9a-f]{{8}}$"

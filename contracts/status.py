@@ -128,7 +128,7 @@ class ConnectionStatus(StatusModel):
     conditions: Annotated[tuple[Condition, ...], Field(max_length=16)] = ()
     """The aspects of the connection; Ready sums them up."""
     state: Annotated[str, StringConstraints(max_length=63)] | None = None
-    """What the connection does, in one word, such as Delivering, Idle, Quarantined, Suspended, Draining or Invalid."""
+    """What the connection does, in one word, such as Delivering, Resting, Quarantined, Draining or Invalid."""
     pool: Annotated[str, StringConstraints(max_length=317)] | None = None
     """The workers that deliver for it: namespace and name of their Deployment."""
     observed_secret_hash: Annotated[str, StringConstraints(max_length=128)] | None = None

@@ -1,7 +1,11 @@
-"""What all models of our documents have in common, as they are written in manifests."""
+"""What all parts of a connection's document have in common: how a model meets the wire, and what names look like."""
+
+from typing import Final
 
 from pydantic import BaseModel, ConfigDict
 from pydantic.alias_generators import to_camel
+
+DNS_LABEL: Final = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
 
 
 class WireModel(BaseModel):

@@ -14,6 +14,7 @@ from contracts.ids import ConnectionId, PoolId, RouteId, SessionId
 from delivery.clock import DatabaseClock
 from delivery.lag import LoopLag
 from delivery.lane import Lane
+from delivery.permits import Permits
 from delivery.scheduler import Scheduler
 from delivery.window import Entry
 from store.jobs import Job
@@ -44,6 +45,9 @@ class Desk:
         self.due: set[Lane] = set()
         self.probing: set[Lane] = set()
         self.probes: deque[Entry] = deque()
+        self.permits_wanted = asyncio.Event()
+        self.drawing: set[Lane] = set()
+        self.crowded: set[Lane] = set()
         self._alarms: list[tuple[float, int, Lane]] = []
         self._alarm_number = 0
         self._timer: asyncio.TimerHandle | None = None
@@ -71,6 +75,8 @@ class Desk:
             if lane.changed:
                 self.note_lane(lane)
         self._note_wishes(lane, now)
+        if lane.permits is not None:
+            self._note_draw(lane, lane.permits, now)
         self.scheduler.offer(lane, now)
         if self.scheduler.holds(lane) or not (wait := lane.seconds_until_start(now)):
             return
@@ -90,10 +96,34 @@ class Desk:
             self.unblocked.add(lane)
         if lane.jobs.next_due is not None and lane.jobs.next_due <= now:
             self.due.add(lane)
-        if lane.health.probe_at is not None and lane.health.probe_at <= now:
+        if lane.health.probe_at is not None and lane.health.probe_at <= now and lane.is_permitted(now):
             self.probing.add(lane)
         if self.holding or self.reloading or self.hungry or self.unblocked or self.due or self.probing:
             self.jobs_wanted.set()
+
+    def _note_draw(self, lane: Lane, permits: Permits, now: float) -> None:
+        """Note that the lane wants something of its scope, or have it looked at when it will."""
+        at = permits.next_draw(0 if self.draining else lane.startable(now), lane.under_way, now)
+        if at is None:
+            return
+        if at <= now:
+            self.drawing.add(lane)
+            self.permits_wanted.set()
+        elif at < permits.alarm or permits.alarm <= now:
+            permits.alarm = at
+            self.set_alarm(lane, at)
+
+    def ask_again(self) -> None:
+        """Have all lanes under a scope ask, whatever they were told: its limits may have changed."""
+        for lane in self.lanes.values():
+            if lane.permits is not None:
+                lane.permits.ask_at = 0.0
+
+    def place_free(self) -> None:
+        """Have lanes ask that wait until requests of others in their scope have ended."""
+        if self.crowded:
+            self.drawing |= self.crowded
+            self.permits_wanted.set()
 
     def review_all(self) -> None:
         """Sort every lane anew: after a failure, and now and then, so that no lane can be forgotten for long."""
@@ -120,7 +150,8 @@ class Desk:
         self.lanes.pop(lane.id, None)
         self.scheduler.forget(lane)
         self.hungry.pop(lane, None)
-        for wishes in (self.holding, self.unblocked, self.reloading, self.due, self.probing):
+        reading = (self.holding, self.unblocked, self.reloading, self.due, self.probing)
+        for wishes in (*reading, self.drawing, self.crowded):
             wishes.discard(lane)
 
     def arm(self, lane: Lane) -> None:

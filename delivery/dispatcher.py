@@ -36,6 +36,7 @@ from store.dispatch import (
     write_jobs,
 )
 from store.publication import CHANNEL as ROUTING_CHANNEL
+from store.scopes import read_budgets
 from store.upkeep import read_backlog
 from store.watching import watch
 
@@ -194,6 +195,7 @@ class Dispatcher:
         while True:
             began = time.monotonic()
             self._metrics.backlog(await self._upkeep.keep_trying(read_backlog))
+            self._metrics.budgets(await self._upkeep.keep_trying(read_budgets))
             seen = await self._upkeep.keep_trying(watch)
             age = horizon.age(time.monotonic(), seen.next_transaction, seen.oldest_transaction)
             self._metrics.watched(seen, age)

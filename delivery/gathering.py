@@ -37,6 +37,10 @@ class Gathering:
             return 0.0
         return max(0.0, self._until - now)
 
+    def requests(self, jobs: Window, now: float) -> int:
+        """Return how many requests what is ready makes, none while it waits for more."""
+        return 0 if self.seconds_left(jobs, now) else -(-jobs.ready // self._enough)
+
     def taken(self, items: int, jobs: Window, *, by_size: bool) -> None:
         """Note that a request was filled with so many; what is left over has waited already.
 

@@ -248,6 +248,7 @@ class Intake:
             and not lane.suspended
             and lane.health.probe_at is not None
             and lane.health.probe_at <= now
+            and lane.is_permitted(now)
         ]
         if not lanes:
             return
@@ -258,6 +259,8 @@ class Intake:
                 entry = None if job is None else lane.feed_probe(job, now)
                 if entry is None:
                     self._desk.set_alarm(lane, now + POLL_SECONDS)
+                    if lane.permits is not None:
+                        lane.health.probe_at = now + POLL_SECONDS  # others may have its permit until then
                 else:
                     self._eventless.append(entry)
 

@@ -108,6 +108,7 @@ class Keeping:
     async def _refresh(self, database: Database) -> None:
         """Take over what was published since: changed specs, and lanes that somebody else has written."""
         changed: list[ConnectionId] = []
+        self._desk.ask_again()
         versions = await store.lane_versions(database, self._desk.session)
         owned = {connection for connection, _, _ in versions}
         for gone in self._desk.lanes.keys() - owned:
@@ -146,7 +147,7 @@ class Keeping:
                 lane.releasing = number >= share.fair
                 desk.review(lane, now)
         await self._release(
-            database, [lane for lane in desk.lanes.values() if lane.releasing and lane.jobs.idle and lane.is_written]
+            database, [lane for lane in desk.lanes.values() if lane.releasing and lane.can_change_hands]
         )
 
     async def _reconcile(self, database: Database) -> None:

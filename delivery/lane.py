@@ -12,6 +12,7 @@ from contracts.ids import ConnectionId
 from delivery.gathering import Gathering
 from delivery.health import Actor, Health, LaneState
 from delivery.pace import Pace
+from delivery.permits import Permits
 from delivery.window import WINDOW, Entry, Window
 from store.jobs import Job, LaneChange
 from store.lanes import LaneRow
@@ -35,6 +36,7 @@ class Lane:
         self.start_alarm = 0.0
         self.releasing = False
         self.being_written = False
+        self.permits: Permits | None = None
         self.load(row, now)
 
     # The row in the database -----------------------------------------------------------------------------------------
@@ -44,6 +46,8 @@ class Lane:
         self.health.load(row, now)
         self.pace.load(row, now)
         self.pace.allow(self.health.part, now)
+        if row.scope != (self.permits and self.permits.scope):
+            self.permits = None if row.scope is None else Permits(row.scope)
         self.next_turn = now
         self.revision = row.revision
         self.suspended = row.suspended
@@ -122,6 +126,11 @@ class Lane:
         return not (self.changed or self.being_written)
 
     @property
+    def can_change_hands(self) -> bool:
+        """Whether nothing of it is under way, or waits to be written down, or to be told to its scope."""
+        return self.jobs.idle and self.is_written and (self.permits is None or self.permits.all_told)
+
+    @property
     def has_room(self) -> bool:
         """Whether more jobs should be read from the database."""
         return self.delivers and self.jobs.has_room
@@ -143,9 +152,11 @@ class Lane:
 
     def feed_probe(self, job: Job, now: float) -> Entry | None:
         """Take the one job that tries whether the quarantined partner is back; it starts at once."""
-        entry = self.jobs.feed_probe(job)
+        entry = self.jobs.feed_probe(job) if self.is_permitted(now) else None
         if entry is not None:
             self.pace.bucket.owe(now)
+            if self.permits is not None:
+                self.permits.use(now)
             self.under_way += 1
             self.health.probe_at = None
         return entry
@@ -156,7 +167,20 @@ class Lane:
             return False
         if self.gathering is not None and self.gathering.seconds_left(self.jobs, now):
             return False
-        return self.pace.may_start(self.under_way, now)
+        return self.pace.may_start(self.under_way, now) and self.is_permitted(now)
+
+    def is_permitted(self, now: float) -> bool:
+        """Whether the lane's scope, if it has one, lets a request start."""
+        return self.permits is None or self.permits.usable(now)
+
+    def startable(self, now: float) -> int:
+        """Return how many requests could start now if the scope permits."""
+        if self.health.probe_at is not None and self.health.probe_at <= now:
+            return 0 if self.suspended or self.releasing else 1
+        if not (self.jobs.is_ready and self.delivers):
+            return 0
+        requests = self.jobs.ready if self.gathering is None else self.gathering.requests(self.jobs, now)
+        return min(requests, self.pace.room(self.under_way, now))
 
     def seconds_until_start(self, now: float) -> float | None:
         """Return how long until time alone lets a job start; None if something else has to happen first."""
@@ -171,6 +195,8 @@ class Lane:
         """Start the next job; call only when `may_start`."""
         pace = self.pace
         pace.bucket.take(now)
+        if self.permits is not None:
+            self.permits.use(now)
         if not self.under_way:
             pace.silent_since = now
         self.under_way += 1
@@ -186,6 +212,8 @@ class Lane:
         """Take back what a request cost that was not made."""
         self.under_way -= 1
         self.pace.bucket.give_back(now)
+        if self.permits is not None:
+            self.permits.not_used()
 
     # Ending ----------------------------------------------------------------------------------------------------------
 
@@ -218,11 +246,15 @@ class Lane:
     def paused(self, until: float, now: float) -> None:
         """Note that the partner refused for its limits and asked for silence."""
         self.pace.refused(until, now)
+        if self.permits is not None:
+            self.permits.rest(until)
         self.next_turn = now
         self.changed = True
 
     def rest(self, until: float) -> None:
         """Note that the partner's budget is used up until then, although nothing was refused."""
+        if self.permits is not None:
+            self.permits.rest(until)
         if self.pace.rest(until):
             self.changed = True
 

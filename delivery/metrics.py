@@ -8,12 +8,14 @@ from connectors.connector import Connection
 from contracts.outcomes import Report
 from delivery.effects import outcome_name
 from delivery.tallies import Spread, Tally
+from store.scopes import Budget
 from store.upkeep import BacklogRow
 from store.watching import Watched
 
 _LATENCY_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 3600, 21600)
 _BATCH_BUCKETS = (1, 2, 5, 10, 20, 50, 100, 200, 500)
 _CONNECTION = ("namespace", "connection")
+_BUDGET = ("tenant", "scope")
 
 
 class WorkerMetrics:
@@ -145,6 +147,21 @@ class DispatcherMetrics:
             ("table",),
             registry=registry,
         )
+
+        self._daily_limit = Gauge(
+            "integrations_daily_budget_calls", "Calls that a daily budget has.", _BUDGET, registry=registry
+        )
+        self._spent_today = Gauge(
+            "integrations_daily_budget_spent_calls", "Calls of the day that are made.", _BUDGET, registry=registry
+        )
+
+    def budgets(self, budgets: list[Budget]) -> None:
+        """Replace the gauges of daily budgets; those that are gone disappear."""
+        for gauge in (self._daily_limit, self._spent_today):
+            gauge.clear()
+        for budget in budgets:
+            self._daily_limit.labels(budget.tenant, budget.scope).set(budget.limit)
+            self._spent_today.labels(budget.tenant, budget.scope).set(budget.spent)
 
     def watched(self, seen: Watched, transaction_seconds: float) -> None:
         """Take over one look at the database; connections without dead letters disappear."""

@@ -6,7 +6,7 @@ that refuses for its rate limits halves the rate, down to a floor, and time with
 refusal the bucket is empty: what it held was meant for a partner that keeps up.
 """
 
-from contracts.connection import ThrottleSpec
+from contracts.throttle import ThrottleSpec
 from delivery.concurrency import ConcurrencyLimit
 from delivery.throttle import TokenBucket
 from store.lanes import LaneRow
@@ -108,6 +108,12 @@ class Pace:
     def may_start(self, under_way: int, now: float) -> bool:
         """Whether one more request may start."""
         return under_way < self.concurrency and now >= self.paused_until and self.bucket.available(now) >= 1
+
+    def room(self, under_way: int, now: float) -> int:
+        """Return how many more requests may start."""
+        if now < self.paused_until:
+            return 0
+        return max(0, min(self.concurrency - under_way, int(self.bucket.available(now))))
 
     def seconds_until_start(self, under_way: int, now: float) -> float | None:
         """Return how long until time alone lets a request start; None if another has to end first."""

@@ -9,7 +9,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from contracts.connection import DNS_LABEL
+from contracts.wire import DNS_LABEL
 from programs.settings import ProgramSettings
 from store.retention import Retention
 

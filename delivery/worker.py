@@ -21,6 +21,7 @@ from delivery.clock import DatabaseClock
 from delivery.consequences import Consequences
 from delivery.credentials import MountedSecrets
 from delivery.desk import Desk
+from delivery.drawing import Drawing
 from delivery.intake import Intake
 from delivery.keeping import Keeping
 from delivery.metrics import WorkerMetrics
@@ -35,6 +36,7 @@ from store.dispatch import pool_channel
 from store.errors import DatabaseUnreachableError, LeaseLostError, StoreError
 from store.lanes import find_pool, open_session
 from store.publication import CHANNEL as ROUTING_CHANNEL
+from store.scopes import CHANNEL as PERMITS_CHANNEL
 
 log = logging.getLogger(__name__)
 
@@ -99,6 +101,7 @@ class _Session:
         up = metrics.database_up.set
         self._reading = Reconnecting(self._dsn, "worker-intake", up, queue=True)
         self._writing = Reconnecting(self._dsn, "worker-settling", up, queue=True)
+        self._drawing = Reconnecting(self._dsn, "worker-permits", up, queue=True)
         self._leasing = Reconnecting(self._dsn, "worker-lease", up)
 
     async def run(self, stop: asyncio.Event, set_ready: SetReady) -> None:
@@ -112,7 +115,7 @@ class _Session:
         finally:
             if desk is not None:
                 desk.close()
-            for database in (self._reading, self._writing, self._leasing):
+            for database in (self._reading, self._writing, self._drawing, self._leasing):
                 await database.close()
 
     async def _opened(self, stop: asyncio.Event) -> Desk | None:
@@ -153,7 +156,8 @@ class _Session:
                 group.create_task(intake.run()),
                 group.create_task(keeping.run()),
                 group.create_task(desk.lag.run()),
-                group.create_task(listener.run([pool_channel(desk.pool), ROUTING_CHANNEL])),
+                group.create_task(Drawing(desk, self._drawing).run()),
+                group.create_task(listener.run([pool_channel(desk.pool), ROUTING_CHANNEL, PERMITS_CHANNEL])),
                 group.create_task(self._secrets.watch(keeping.secrets_changed)),
             ]
             settler = group.create_task(settling.run())
@@ -184,6 +188,8 @@ class _Session:
 def _wake(channel: str, desk: Desk, keeping: Keeping) -> None:
     if channel == ROUTING_CHANNEL:
         keeping.nudge()
+    elif channel == PERMITS_CHANNEL:
+        desk.place_free()
     else:
         desk.tail_grew = True
         desk.jobs_wanted.set()

@@ -5,23 +5,29 @@ from datetime import UTC, datetime
 
 from rich.text import Text
 
-from contracts.connection import ThrottleSpec, parse_connection_spec
+from contracts.connection import parse_connection_spec
+from contracts.throttle import ThrottleSpec
 from integrations import output
 from store.connections import ConnectionDetails
+from store.scopes import ScopeDetails
 from store.transitions import RecordedTransition
 
 _COLUMNS = ("Time", "From", "To", "By", "Held", "Why")
 
 
-def print_details(name: str, of: ConnectionDetails, transitions: Sequence[RecordedTransition]) -> None:
+def print_details(
+    name: str, of: ConnectionDetails, scope: ScopeDetails | None, transitions: Sequence[RecordedTransition]
+) -> None:
     """Print a connection for people."""
-    output.print_table(("Connection", name), list(_facts(of)))
+    output.print_table(("Connection", name), [*_facts(of), *_shared(scope)])
     if transitions:
         output.print_line("")
         output.print_table(_COLUMNS, [_row(transition) for transition in transitions])
 
 
-def details_document(name: str, of: ConnectionDetails, transitions: Sequence[RecordedTransition]) -> dict[str, object]:
+def details_document(
+    name: str, of: ConnectionDetails, scope: ScopeDetails | None, transitions: Sequence[RecordedTransition]
+) -> dict[str, object]:
     """Write a connection for programs."""
     throttle = parse_connection_spec(of.spec).delivery.throttle
     return {
@@ -41,6 +47,7 @@ def details_document(name: str, of: ConnectionDetails, transitions: Sequence[Rec
             "concurrency": throttle.concurrency,
             "effective_concurrency": of.effective_concurrency or throttle.concurrency,
         },
+        "scope": None if scope is None else scope._asdict(),
         "waiting": {"ready": of.ready, "deferred": of.deferred, "held": of.held, "oldest_at": of.oldest_at},
         "dead_letters": of.dead_letters,
         "blocked_subjects": of.blocked_subjects,
@@ -76,6 +83,22 @@ def _facts(of: ConnectionDetails) -> Iterator[tuple[str, str | Text]]:
     if of.dead_letters:
         blocking = f", which block {of.blocked_subjects} subject(s)" if of.blocked_subjects else ""
         yield "dead letters", f"{of.dead_letters}{blocking}; see: integrations dead-letters list"
+
+
+def _shared(scope: ScopeDetails | None) -> Iterator[tuple[str, str]]:
+    """Tell what the connection is under: limits that it shares, and what is left of its day."""
+    if scope is None:
+        return
+    if scope.name is not None:
+        limits = f"{scope.requests_per_second:g} requests a second, {scope.concurrency} at once"
+        paused = ""
+        if scope.paused_until is not None and scope.paused_until > datetime.now(UTC):
+            paused = f"; paused until {output.moment(scope.paused_until)}, as the partner asked"
+        yield "scope", f"{scope.name}: {limits}, for {scope.connections} connection(s) together{paused}"
+    if scope.daily_limit is not None and scope.resets_at is not None:
+        when = f"midnight in {scope.reset_zone}, {output.moment(scope.resets_at)}"
+        rests = "; rests until then, and events wait" if scope.spent >= scope.daily_limit else ""
+        yield "today", f"{scope.spent} of {scope.daily_limit} calls made, until {when}{rests}"
 
 
 def _state(of: ConnectionDetails) -> str:

@@ -15,6 +15,7 @@ from store.database import Database
 from store.publication import ConnectionState, connection_states
 from store.publication import release as release_connection
 from store.roles import Group
+from store.scopes import ScopeDetails, read_scope
 from store.transitions import RecordedTransition, read_transitions
 from store.upkeep import BacklogRow, read_backlog
 
@@ -54,17 +55,20 @@ def show(
     """
     namespace, name = parse_name(connection)
 
-    async def read(opened: Database) -> tuple[ConnectionDetails | None, list[RecordedTransition]]:
+    async def read(
+        opened: Database,
+    ) -> tuple[ConnectionDetails | None, ScopeDetails | None, list[RecordedTransition]]:
         details = await read_connection(opened, namespace, name)
-        return details, await read_transitions(opened, namespace, name, limit=history)
+        scope = await read_scope(opened, namespace, name)
+        return details, scope, await read_transitions(opened, namespace, name, limit=history)
 
-    details, transitions = ask(database_url(Group.READER, database, local), read)
+    details, scope, transitions = ask(database_url(Group.READER, database, local), read)
     if details is None:
         raise NotFoundError(f"there is no connection {connection}; see `integrations connections list`")
     if as_json:
-        output.print_json(details_document(connection, details, transitions))
+        output.print_json(details_document(connection, details, scope, transitions))
     else:
-        print_details(connection, details, transitions)
+        print_details(connection, details, scope, transitions)
 
 
 @app.command(epilog=EXIT_CODES_HELP)

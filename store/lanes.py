@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from psycopg.errors import ForeignKeyViolation
 
-from contracts.ids import ConnectionId, ConnectionUid, JobId, PoolId, RouteId, SessionId, TenantId
+from contracts.ids import ConnectionId, ConnectionUid, JobId, PoolId, RouteId, ScopeId, SessionId, TenantId
 from store.database import Database, run, transaction
 from store.errors import LeaseLostError
 from store.statement import statement
@@ -126,7 +126,8 @@ READ_LANES = statement(
            (select max(j.id) from integration.job j where j.connection_id = l.connection_id and j.state = 2),
            (select extract(epoch from min(j.run_at) - now())::float8 from integration.job j
             where j.connection_id = l.connection_id and j.state = 1),
-           l.probe_asked_by, l.ramp_percent, l.effective_rps, l.effective_concurrency
+           l.probe_asked_by, l.ramp_percent, l.effective_rps, l.effective_concurrency,
+           l.scope_id
     from integration.lane l join integration.connection c on c.id = l.connection_id
     where l.owner = $1::bigint and ($2::int[] is null or l.connection_id = any ($2::int[]))
     """,
@@ -186,6 +187,7 @@ class LaneRow(NamedTuple):
     ramp_percent: int | None
     effective_rps: float | None
     effective_concurrency: int | None
+    scope: ScopeId | None = None
 
 
 @dataclass(frozen=True, slots=True)

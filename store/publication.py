@@ -11,6 +11,7 @@ Who writes first locks the routing row, so publications follow one another and t
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
 from typing import Any, NamedTuple
 
 from psycopg.types.json import Jsonb
@@ -19,6 +20,7 @@ from contracts.connection import ConnectionSpec, DeletionPolicy, Ordering
 from contracts.ids import ConnectionId, ConnectionUid, PoolId, TenantId
 from store.database import Database, run, transaction
 from store.leadership import Term, require_term
+from store.scopes import arrange_scopes, unknown_zones
 from store.statement import statement
 
 CHANNEL = "integration_routing"
@@ -36,7 +38,8 @@ COMPARE_CONNECTIONS = statement(
     """
     select c.uid, c.tenant_id, l.pool_id, p.name, c.epoch,
            c.spec <> w.spec or (c.namespace, c.name) <> (w.namespace, w.name) or l.connection_id is null
-               or not exists (select from integration.route r where r.connection_id = c.id and r.active)
+               or not exists (select from integration.route r where r.connection_id = c.id and r.active),
+           l.scope_id is not null
     from unnest($1::uuid[], $2::text[], $3::text[], $4::jsonb[]) as w (uid, namespace, name, spec)
     join integration.connection c using (uid)
     left join integration.lane l on l.connection_id = c.id
@@ -216,12 +219,22 @@ class Publication:
     changed: bool
 
 
+class RefusalCause(StrEnum):
+    """Why a connection is not published."""
+
+    IMMUTABLE_FIELD = "ImmutableField"
+    """Its tenant or its pool would change."""
+    INVALID_SPEC = "InvalidSpec"
+    """The database cannot do what it says."""
+
+
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """A connection stays as it was: its tenant or its pool would change."""
+    """A connection stays as it was; `reason` says why in words."""
 
     uid: ConnectionUid
     reason: str
+    cause: RefusalCause = RefusalCause.IMMUTABLE_FIELD
 
 
 class ConnectionState(NamedTuple):
@@ -252,6 +265,7 @@ class _Compared(NamedTuple):
     pool_name: str | None
     epoch: int
     differs: bool
+    scoped: bool
 
 
 async def connection_states(database: Database) -> list[ConnectionState]:
@@ -284,15 +298,17 @@ async def publish(
         await require_term(database, term)
         epoch = await lock_routing(database)
         published = await _compare(database, connections, specs)
+        unknown = await _unknown_zones(database, connections)
         answers: list[Publication | Refusal] = []
         changed: list[tuple[PublishedConnection, Jsonb]] = []
         for connection, spec in zip(connections, specs, strict=True):
-            answer = _judge(connection, published.get(connection.uid), epoch)
+            answer = _judge(connection, published.get(connection.uid), unknown, epoch)
             answers.append(answer)
             if isinstance(answer, Publication) and answer.changed:
                 changed.append((connection, spec))
         if changed:
             await _write(database, changed, epoch)
+            await _arrange_scopes(database, [connection for connection, _ in changed], published)
             await count_epoch(database)
     return answers
 
@@ -336,7 +352,18 @@ async def _compare(
     return {row[0]: _Compared._make(row[1:]) for row in rows}
 
 
-def _judge(wanted: PublishedConnection, published: _Compared | None, epoch: int) -> Publication | Refusal:
+async def _unknown_zones(database: Database, connections: Sequence[PublishedConnection]) -> frozenset[str]:
+    zones = {budget.reset_zone for each in connections if (budget := each.spec.delivery.throttle.daily_budget)}
+    return await unknown_zones(database, sorted(zones)) if zones else frozenset()
+
+
+def _judge(
+    wanted: PublishedConnection, published: _Compared | None, unknown_zones: frozenset[str], epoch: int
+) -> Publication | Refusal:
+    budget = wanted.spec.delivery.throttle.daily_budget
+    if budget is not None and budget.reset_zone in unknown_zones:
+        reason = f"delivery.throttle.dailyBudget.resetZone: the database knows no time zone {budget.reset_zone}"
+        return Refusal(wanted.uid, f"{reason}; name one such as Europe/Berlin", RefusalCause.INVALID_SPEC)
     if published is None:
         return Publication(wanted.uid, epoch, changed=True)
     name = f"{wanted.namespace}/{wanted.name}"
@@ -364,6 +391,21 @@ async def _write(database: Database, changed: Sequence[tuple[PublishedConnection
     pools = [each.pool for each in wanted]
     await run(database, WRITE_LANES, (connections, tenants, pools, [each.spec.suspend for each in wanted]))
     await run(database, GRANT_TENANTS, (pools, tenants))
+
+
+async def _arrange_scopes(
+    database: Database, changed: Sequence[PublishedConnection], published: dict[ConnectionUid, _Compared]
+) -> None:
+    """Bring the scopes of those tenants to their specs that have a say in any, or had."""
+    tenants = [
+        each.spec.tenant
+        for each in changed
+        if each.spec.delivery.throttle.scope is not None
+        or each.spec.delivery.throttle.daily_budget is not None
+        or ((former := published.get(each.uid)) is not None and former.scoped)
+    ]
+    if tenants:
+        await arrange_scopes(database, tenants)
 
 
 def _route_columns(

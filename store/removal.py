@@ -13,6 +13,7 @@ from contracts.ids import ConnectionId, ConnectionUid
 from store.database import Database, run, transaction
 from store.leadership import Term, require_term
 from store.publication import RETIRE_CONNECTIONS, count_epoch, lock_routing
+from store.scopes import arrange_scopes, scoped_tenants
 from store.statement import statement
 
 JOBS_AT_ONCE = 5_000
@@ -142,7 +143,10 @@ async def remove(
         async with transaction(database):
             await require_term(database, term)
             epoch = await lock_routing(database)
+            tenants = await scoped_tenants(database, list(connections))
             await run(database, DELETE_LANES, (list(connections),))
+            if tenants:
+                await arrange_scopes(database, tenants)
             await run(database, END_CONNECTIONS, (list(connections), epoch))
             await count_epoch(database)
     return ended

@@ -3,6 +3,73 @@
 
 CREATE SCHEMA integration;
 
+CREATE FUNCTION integration.arrange_scopes(tenants text[]) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    perform from integration.throttle_scope s where s.tenant_id = any (tenants) order by s.id for no key update;
+
+-- A changed limit is in force with the commit, and not for what has accrued before. What is spent of a day stays
+    -- spent, whatever happens to the limit.
+    insert into integration.throttle_scope as s
+        (tenant_id, name, requests_per_second, burst, concurrency, daily_limit, reset_zone, resets_at)
+    select w.*, integration.next_midnight(w.reset_zone, now())
+    from (
+        select l.tenant_id, coalesce(t.stated ->> 'scope', '~' || l.connection_id) as name,
+               min((t.stated ->> 'requestsPerSecond')::float8) filter (where t.stated ? 'scope'),
+               min((t.stated ->> 'burst')::int) filter (where t.stated ? 'scope'),
+               min((t.stated ->> 'concurrency')::int) filter (where t.stated ? 'scope'),
+               min((t.stated #>> '{dailyBudget,limit}')::int),
+               (array_agg(t.stated #>> '{dailyBudget,resetZone}'
+                          order by (t.stated #>> '{dailyBudget,limit}')::int, t.stated #>> '{dailyBudget,resetZone}')
+                filter (where t.stated ? 'dailyBudget'))[1] as reset_zone
+        from integration.lane l
+        join integration.connection c on c.id = l.connection_id
+        cross join lateral (select c.spec #> '{delivery,throttle}' as stated) t
+        where l.tenant_id = any (tenants) and t.stated ?| array['scope', 'dailyBudget']
+        group by 1, 2
+    ) w
+    order by w.tenant_id, w.name
+    on conflict (tenant_id, name) do update
+    set requests_per_second = excluded.requests_per_second, burst = excluded.burst, concurrency = excluded.concurrency,
+        tokens = case when s.burst is null then s.tokens else least(
+            s.tokens + s.requests_per_second * greatest(extract(epoch from now() - s.tokens_at), 0),
+            greatest(s.burst - (select coalesce(sum(h.permits), 0) from integration.throttle_share h
+                                where h.scope_id = s.id), 0)) end,
+        tokens_at = greatest(s.tokens_at, now()),
+        daily_limit = excluded.daily_limit, reset_zone = excluded.reset_zone,
+        resets_at = case when s.reset_zone = excluded.reset_zone then s.resets_at else excluded.resets_at end,
+        spent = case when excluded.daily_limit is null or s.resets_at <= now() then 0 else s.spent end
+    where (s.requests_per_second, s.burst, s.concurrency, s.daily_limit, s.reset_zone) is distinct from
+          (excluded.requests_per_second, excluded.burst, excluded.concurrency, excluded.daily_limit, excluded.reset_zone);
+
+update integration.lane l set scope_id = w.scope_id
+    from (
+        select o.connection_id, s.id as scope_id
+        from integration.lane o
+        join integration.connection c on c.id = o.connection_id
+        cross join lateral (select c.spec #> '{delivery,throttle}' as stated) t
+        left join integration.throttle_scope s on s.tenant_id = o.tenant_id and s.name = coalesce(
+            t.stated ->> 'scope', case when t.stated ? 'dailyBudget' then '~' || o.connection_id end)
+        where o.tenant_id = any (tenants)
+    ) w
+    where l.connection_id = w.connection_id and l.scope_id is distinct from w.scope_id;
+
+-- What a lane had of a scope that it has left is free.
+    delete from integration.throttle_share h using integration.throttle_scope s
+    where s.id = h.scope_id and s.tenant_id = any (tenants) and not exists (
+        select from integration.lane l where l.connection_id = h.connection_id and l.scope_id = h.scope_id
+    );
+
+-- One without connections that has been used today is kept: the partner has counted those calls.
+    delete from integration.throttle_scope s
+    where s.tenant_id = any (tenants) and (s.spent = 0 or s.resets_at <= now())
+      and not exists (select from integration.lane l where l.scope_id = s.id);
+end $$;
+
+COMMENT ON FUNCTION integration.arrange_scopes(tenants text[]) IS 'Bring the throttle scopes of some tenants to what the connections that have a lane state.';
+
 CREATE FUNCTION integration.check_event(tenant text, type text, subject text, data jsonb, dedupe_key text) RETURNS void
     LANGUAGE plpgsql STABLE
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -69,6 +136,173 @@ begin
         parent, partition, low, high);
     return true;
 end $_$;
+
+CREATE FUNCTION integration.draw_permits(worker bigint, lanes integer[], weights integer[], under_way integer[], in_hand integer[], used_ago double precision[], unused integer[], rests double precision[], wanted integer[]) RETURNS TABLE(connection integer, granted integer, wait_seconds double precision, day_ends_in_seconds double precision, crowded boolean)
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+declare
+    grace constant interval := '1 s';
+    look_again_seconds constant float8 := 1.0;
+    scope integration.throttle_scope;
+    lane record;
+    moment timestamptz;
+    rate float8;
+    burst float8;
+    concurrency int;
+    elapsed float8;
+    used float8;
+    back int;
+    held_before int;
+    held int;
+    occupied_before int;
+    occupied int;
+    spent_today int;
+    drawn int;
+    left_today int;
+    since timestamptz;
+    silent_until timestamptz;
+    before_me int;
+    others int;
+    asking int;
+    free float8;
+    places int;
+    paused_seconds float8;
+begin
+    if not exists (select from integration.worker_session s where s.id = worker) then
+        raise exception 'session % is not one of this role', worker using errcode = '42501';
+    end if;
+    for scope in
+        select s.* from integration.throttle_scope s
+        where s.id = any (array(select l.scope_id from integration.lane l
+                                where l.owner = worker and l.connection_id = any (lanes)))
+        order by s.id for no key update
+    loop
+        moment := clock_timestamp();
+        rate := coalesce(scope.requests_per_second, 0);
+        burst := coalesce(scope.burst::float8, 'infinity');
+        concurrency := coalesce(scope.concurrency, 1000000);
+        spent_today := scope.spent;
+        drawn := 0;
+
+-- What the worker tells.
+        select coalesce(sum(s.permits), 0), coalesce(sum(s.permits + s.calls), 0) into held_before, occupied_before
+        from integration.throttle_share s where s.scope_id = scope.id;
+        insert into integration.throttle_share as s (connection_id, scope_id, session, calls, permits)
+        select t.lane, scope.id, worker, t.calls, t.permits
+        from unnest(lanes, under_way, in_hand) as t (lane, calls, permits)
+        join integration.lane l on l.connection_id = t.lane and l.owner = worker and l.scope_id = scope.id
+        on conflict (connection_id) do update
+        set scope_id = excluded.scope_id, session = excluded.session, calls = excluded.calls, permits = excluded.permits;
+        select coalesce(sum(s.permits), 0), coalesce(sum(s.permits + s.calls), 0) into held, occupied
+        from integration.throttle_share s where s.scope_id = scope.id;
+        select coalesce(min(t.ago), 0), coalesce(sum(t.unused), 0), moment + make_interval(secs => max(t.rests))
+        into used, back, silent_until
+        from unnest(lanes, used_ago, unused, rests) as t (lane, ago, unused, rests)
+        join integration.throttle_share s on s.connection_id = t.lane and s.scope_id = scope.id and s.session = worker;
+
+-- What time has brought.
+        elapsed := greatest(extract(epoch from moment - scope.tokens_at), 0);
+        used := least(used, elapsed);
+        scope.tokens := least(scope.tokens + rate * (elapsed - used), greatest(burst - held_before, 0));
+        scope.tokens := least(scope.tokens + rate * used + back, greatest(burst - held, 0));
+        if scope.daily_limit is not null then
+            spent_today := greatest(spent_today - back, 0);
+            if moment >= scope.resets_at then
+                spent_today := 0;
+                scope.resets_at := integration.next_midnight(scope.reset_zone, moment);
+            end if;
+        end if;
+
+-- After a pause the bucket is empty.
+        if silent_until > greatest(scope.paused_until, moment) then
+            scope.paused_until := silent_until;
+            scope.tokens := 0;
+            scope.tokens_at := silent_until;
+        else
+            silent_until := null;
+        end if;
+        paused_seconds := coalesce(greatest(extract(epoch from scope.paused_until - moment), 0), 0);
+
+-- Who gets what: first those that have waited longest.
+        day_ends_in_seconds := extract(epoch from scope.resets_at - moment);
+        for lane in
+            select t.lane as id, t.weight, t.wanted, s.asks, s.asks_since
+            from unnest(lanes, weights, wanted) as t (lane, weight, wanted)
+            join integration.throttle_share s on s.connection_id = t.lane and s.scope_id = scope.id and s.session = worker
+            order by case when s.asks > 0 then s.asks_since else moment end, t.lane
+        loop
+            since := coalesce(lane.asks_since, moment);
+            select coalesce(sum(s.asks) filter (where (s.asks_since, s.connection_id) < (since, lane.id)), 0),
+                   coalesce(sum(s.asks), 0)
+            into before_me, others
+            from integration.throttle_share s
+            where s.scope_id = scope.id and s.connection_id <> lane.id and s.asks > 0 and s.comes_at > moment - grace;
+            left_today := greatest(coalesce(scope.daily_limit - spent_today, lane.wanted), 0);
+            asking := least(lane.wanted, coalesce(nullif(lane.asks, 0), lane.weight), burst, concurrency);
+            free := least(scope.tokens, concurrency - occupied, lane.wanted + others);
+            granted := greatest(0, least(
+                lane.wanted, left_today, floor(free) - before_me,
+                greatest(asking, floor(free * lane.weight / (lane.weight + others)))));
+
+if paused_seconds > 0 then
+                granted := 0;
+            end if;
+            scope.tokens := scope.tokens - granted;
+            occupied := occupied + granted;
+            drawn := drawn + granted;
+            if scope.daily_limit is not null then
+                spent_today := spent_today + granted;
+            end if;
+            if lane.wanted = granted then
+                asking := 0;
+                wait_seconds := 0;
+            elsif paused_seconds > 0 then
+                asking := 0;
+                wait_seconds := paused_seconds;
+            elsif left_today = granted then
+                asking := 0;
+                wait_seconds := day_ends_in_seconds;
+            else
+                if granted < asking then
+                    asking := asking - granted;
+                else -- its turn is over
+                    asking := least(lane.wanted - granted, lane.weight, burst, concurrency);
+                    since := moment;
+                    before_me := others;
+                end if;
+                wait_seconds := greatest((before_me + asking - scope.tokens) / nullif(rate, 0), 0);
+                places := concurrency - occupied - before_me;
+                if places < 1 then -- woken when there is one, or sees for itself
+                    wait_seconds := greatest(wait_seconds, look_again_seconds);
+                end if;
+            end if;
+            update integration.throttle_share s
+            set permits = s.permits + granted, asks = asking, asks_since = case when asking > 0 then since end,
+                comes_at = case when asking > 0 then moment + make_interval(secs => wait_seconds) end
+            where s.connection_id = lane.id;
+            connection := lane.id;
+            crowded := occupied >= concurrency;
+            return next;
+        end loop;
+
+-- Who only waits moves no token, and takes none from the rest by cutting them off at burst early.
+        if drawn > 0 or back > 0 or held <> held_before or spent_today <> scope.spent or silent_until is not null then
+            update integration.throttle_scope s
+            set tokens = scope.tokens, tokens_at = greatest(moment, scope.tokens_at), spent = spent_today,
+                resets_at = scope.resets_at, paused_until = scope.paused_until
+            where s.id = scope.id;
+        end if;
+        if occupied_before >= concurrency and occupied < concurrency and exists (
+            select from integration.throttle_share s
+            where s.scope_id = scope.id and s.session <> worker and s.asks > 0 and s.comes_at > moment - grace
+        ) then
+            perform pg_notify('integration_permits', '');
+        end if;
+    end loop;
+end $$;
+
+COMMENT ON FUNCTION integration.draw_permits(worker bigint, lanes integer[], weights integer[], under_way integer[], in_hand integer[], used_ago double precision[], unused integer[], rests double precision[], wanted integer[]) IS 'Take note of what lanes of a worker have of their scopes, and draw more: for each lane how many permits it got, when to ask for the rest, when the day of its budget ends, and whether somebody may wait for its requests to end.';
 
 CREATE FUNCTION integration.drop_pool(pool text) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
@@ -166,6 +400,19 @@ end $$;
 
 COMMENT ON FUNCTION integration.emit_events(tenant text, types text[], subjects text[], data jsonb[]) IS 'Emit many events of one tenant, in the order given, in the caller''s transaction; all or none.';
 
+CREATE FUNCTION integration.knows_zone(zone text) RETURNS boolean
+    LANGUAGE plpgsql STABLE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+begin
+    perform now() at time zone zone;
+    return true;
+exception when invalid_parameter_value then
+    return false;
+end $$;
+
+COMMENT ON FUNCTION integration.knows_zone(zone text) IS 'Whether this server''s time zone data have a zone.';
+
 CREATE FUNCTION integration.lane_demand(counted_at_most integer, soon_seconds double precision) RETURNS TABLE(pool text, waited_seconds double precision, backlog integer, requests_per_second double precision, concurrency integer)
     LANGUAGE sql STABLE
     AS $$
@@ -198,6 +445,10 @@ open_lane as (
     from busy join integration.lane l using (connection_id)
     where l.state = 'Open' and not l.suspended
       and (l.paused_until is null or l.paused_until <= now() + make_interval(secs => soon_seconds))
+      and not exists (
+          select from integration.throttle_scope s where s.id = l.scope_id and now() + make_interval(secs => soon_seconds)
+              < greatest(s.paused_until, case when s.spent >= s.daily_limit then s.resets_at end)
+      )
 ),
 counted as (
     select o.connection_id, o.pool_id,
@@ -221,14 +472,20 @@ probing as (
         or exists (select from integration.job j where j.state = 1 and j.connection_id = l.connection_id)
         or exists (select from integration.job j where j.state = 2 and j.connection_id = l.connection_id)
     )
+    and not exists (
+        select from integration.throttle_scope s where s.id = l.scope_id and now() + make_interval(secs => soon_seconds)
+            < greatest(s.paused_until, case when s.spent >= s.daily_limit then s.resets_at end)
+    )
 )
 select p.name, extract(epoch from d.waited)::float8, least(d.backlog, counted_at_most)::int,
-       coalesce(l.effective_rps, (c.spec #>> '{delivery,throttle,requestsPerSecond}')::float8),
+       least(coalesce(l.effective_rps, (c.spec #>> '{delivery,throttle,requestsPerSecond}')::float8),
+             s.requests_per_second),
        coalesce(l.effective_concurrency, (c.spec #>> '{delivery,throttle,concurrency}')::int)
 from (select * from counted where backlog > 0 union all select * from probing) d
 join integration.pool p on p.id = d.pool_id
 join integration.connection c on c.id = d.connection_id
 join integration.lane l on l.connection_id = d.connection_id
+left join integration.throttle_scope s on s.id = l.scope_id
 order by p.name, d.connection_id
 $$;
 
@@ -293,6 +550,15 @@ begin
 end $$;
 
 COMMENT ON FUNCTION integration.maintain(event_days integer, attempt_days integer, dead_letter_days integer, ahead_days integer) IS 'Create the partitions of the coming days and drop what has outlived its retention; events that are still needed stay.';
+
+CREATE FUNCTION integration.next_midnight(zone text, moment timestamp with time zone) RETURNS timestamp with time zone
+    LANGUAGE sql STABLE PARALLEL SAFE
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+    select (date_trunc('day', moment at time zone zone) + interval '1 day') at time zone zone
+$$;
+
+COMMENT ON FUNCTION integration.next_midnight(zone text, moment timestamp with time zone) IS 'When the next day begins in a time zone.';
 
 CREATE FUNCTION integration.partitions(parent text) RETURNS TABLE(partition text, day date)
     LANGUAGE sql STABLE
@@ -780,6 +1046,7 @@ CREATE TABLE integration.lane (
     ramp_percent smallint,
     effective_rps double precision,
     effective_concurrency integer,
+    scope_id integer,
     CONSTRAINT lane_check CHECK (((state = 'Quarantined'::text) = (quarantined_at IS NOT NULL))),
     CONSTRAINT lane_check1 CHECK (((state = 'Quarantined'::text) = (quarantine_reason IS NOT NULL))),
     CONSTRAINT lane_check2 CHECK (((state = 'Quarantined'::text) OR (probe_at IS NULL))),
@@ -816,6 +1083,8 @@ COMMENT ON COLUMN integration.lane.ramp_percent IS 'Part of its limits that a la
 COMMENT ON COLUMN integration.lane.effective_rps IS 'Requests per second that are in force, while they are fewer than the spec''s: learned from refusals, or a ramp.';
 
 COMMENT ON COLUMN integration.lane.effective_concurrency IS 'Requests at once that are in force, while they are fewer than the spec''s: the partner is slow, or a ramp.';
+
+COMMENT ON COLUMN integration.lane.scope_id IS 'What it draws its permits from; null: its owner decides alone.';
 
 CREATE TABLE integration.lane_transition (
     id bigint NOT NULL,
@@ -1092,6 +1361,89 @@ ALTER TABLE ONLY integration.tenant_role FORCE ROW LEVEL SECURITY;
 
 COMMENT ON TABLE integration.tenant_role IS 'Whose events a pool''s role may read.';
 
+CREATE TABLE integration.throttle_scope (
+    id integer NOT NULL,
+    tenant_id text NOT NULL,
+    name text NOT NULL,
+    requests_per_second double precision,
+    burst integer,
+    concurrency integer,
+    tokens double precision DEFAULT 'Infinity'::double precision NOT NULL,
+    tokens_at timestamp with time zone DEFAULT now() NOT NULL,
+    daily_limit integer,
+    reset_zone text,
+    resets_at timestamp with time zone,
+    spent integer DEFAULT 0 NOT NULL,
+    paused_until timestamp with time zone,
+    CONSTRAINT throttle_scope_burst_check CHECK ((burst >= 1)),
+    CONSTRAINT throttle_scope_check CHECK ((num_nulls(requests_per_second, burst, concurrency) =
+CASE
+    WHEN starts_with(name, '~'::text) THEN 3
+    ELSE 0
+END)),
+    CONSTRAINT throttle_scope_check1 CHECK ((num_nulls(daily_limit, reset_zone, resets_at) = ANY (ARRAY[0, 3]))),
+    CONSTRAINT throttle_scope_check2 CHECK (((daily_limit IS NOT NULL) OR (spent = 0))),
+    CONSTRAINT throttle_scope_check3 CHECK (((daily_limit IS NOT NULL) OR (NOT starts_with(name, '~'::text)))),
+    CONSTRAINT throttle_scope_concurrency_check CHECK ((concurrency >= 1)),
+    CONSTRAINT throttle_scope_daily_limit_check CHECK ((daily_limit >= 1)),
+    CONSTRAINT throttle_scope_name_check CHECK (((length(name) >= 1) AND (length(name) <= 63))),
+    CONSTRAINT throttle_scope_requests_per_second_check CHECK ((requests_per_second > (0)::double precision)),
+    CONSTRAINT throttle_scope_spent_check CHECK ((spent >= 0)),
+    CONSTRAINT throttle_scope_tokens_check CHECK ((tokens >= (0)::double precision))
+)
+WITH (fillfactor='50', autovacuum_vacuum_scale_factor='0', autovacuum_vacuum_threshold='500');
+
+ALTER TABLE ONLY integration.throttle_scope FORCE ROW LEVEL SECURITY;
+
+COMMENT ON TABLE integration.throttle_scope IS 'What some connections of a tenant may do together: the smallest limits that any of them states. One whose name begins with ~ holds the daily budget of a single connection, whose other limits its lane''s owner keeps.';
+
+COMMENT ON COLUMN integration.throttle_scope.tokens IS 'In the bucket at tokens_at. With what workers have drawn and not used there are never more than burst.';
+
+COMMENT ON COLUMN integration.throttle_scope.spent IS 'Calls of the day that ends at resets_at: counted when they are drawn, so that no crash makes them more than the limit.';
+
+COMMENT ON COLUMN integration.throttle_scope.paused_until IS 'The partner asked one of the connections for silence until then.';
+
+ALTER TABLE integration.throttle_scope ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME integration.throttle_scope_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
+CREATE TABLE integration.throttle_share (
+    connection_id integer NOT NULL,
+    scope_id integer NOT NULL,
+    session bigint NOT NULL,
+    calls integer NOT NULL,
+    permits integer NOT NULL,
+    asks integer DEFAULT 0 NOT NULL,
+    asks_since timestamp with time zone,
+    comes_at timestamp with time zone,
+    CONSTRAINT throttle_share_asks_check CHECK ((asks >= 0)),
+    CONSTRAINT throttle_share_calls_check CHECK ((calls >= 0)),
+    CONSTRAINT throttle_share_check CHECK ((num_nulls(asks_since, comes_at) =
+CASE
+    WHEN (asks > 0) THEN 0
+    ELSE 2
+END)),
+    CONSTRAINT throttle_share_permits_check CHECK ((permits >= 0))
+)
+WITH (fillfactor='50', autovacuum_vacuum_scale_factor='0', autovacuum_vacuum_threshold='500');
+
+ALTER TABLE ONLY integration.throttle_share FORCE ROW LEVEL SECURITY;
+
+COMMENT ON TABLE integration.throttle_share IS 'What a lane has of its scope, as its owner told last; gone with the owner''s session, and so free for others.';
+
+COMMENT ON COLUMN integration.throttle_share.calls IS 'Requests under way.';
+
+COMMENT ON COLUMN integration.throttle_share.permits IS 'Drawn and not used yet.';
+
+COMMENT ON COLUMN integration.throttle_share.asks IS 'How many more it waits for; 0 if it does not wait.';
+
+COMMENT ON COLUMN integration.throttle_share.comes_at IS 'When it will ask again; one that does not come loses its turn.';
+
 CREATE TABLE integration.worker (
     session bigint NOT NULL,
     pool_id integer NOT NULL,
@@ -1212,6 +1564,15 @@ ALTER TABLE ONLY integration.sweep
 ALTER TABLE ONLY integration.tenant_role
     ADD CONSTRAINT tenant_role_pkey PRIMARY KEY (role, tenant_id);
 
+ALTER TABLE ONLY integration.throttle_scope
+    ADD CONSTRAINT throttle_scope_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY integration.throttle_scope
+    ADD CONSTRAINT throttle_scope_tenant_id_name_key UNIQUE (tenant_id, name);
+
+ALTER TABLE ONLY integration.throttle_share
+    ADD CONSTRAINT throttle_share_pkey PRIMARY KEY (connection_id);
+
 ALTER TABLE ONLY integration.worker
     ADD CONSTRAINT worker_pkey PRIMARY KEY (session);
 
@@ -1267,6 +1628,8 @@ CREATE INDEX lane_pool ON integration.lane USING btree (pool_id);
 
 CREATE INDEX lane_quarantined ON integration.lane USING btree (probe_at) WHERE (state = 'Quarantined'::text);
 
+CREATE INDEX lane_scope ON integration.lane USING btree (scope_id) WHERE (scope_id IS NOT NULL);
+
 CREATE INDEX lane_slowed ON integration.lane USING btree (connection_id) WHERE (effective_rps IS NOT NULL);
 
 CREATE INDEX lane_transition_at ON integration.lane_transition USING btree (at);
@@ -1278,6 +1641,12 @@ CREATE INDEX replay_resource_asked ON integration.replay_resource USING btree (l
 CREATE INDEX replay_resource_uid ON integration.replay USING btree (resource_uid) WHERE (resource_uid IS NOT NULL);
 
 CREATE INDEX replay_running ON integration.replay USING btree (connection_id, id) WHERE (state = 'Running'::text);
+
+CREATE INDEX throttle_scope_spent ON integration.throttle_scope USING btree (id) WHERE (spent >= daily_limit);
+
+CREATE INDEX throttle_share_scope ON integration.throttle_share USING btree (scope_id);
+
+CREATE INDEX throttle_share_session ON integration.throttle_share USING btree (session);
 
 ALTER INDEX integration.attempt_event ATTACH PARTITION integration.attempt_default_event_id_idx;
 
@@ -1298,6 +1667,9 @@ ALTER TABLE ONLY integration.lane
 ALTER TABLE ONLY integration.lane
     ADD CONSTRAINT lane_pool_id_fkey FOREIGN KEY (pool_id) REFERENCES integration.pool(id);
 
+ALTER TABLE ONLY integration.lane
+    ADD CONSTRAINT lane_scope_id_fkey FOREIGN KEY (scope_id) REFERENCES integration.throttle_scope(id);
+
 ALTER TABLE ONLY integration.lane_transition
     ADD CONSTRAINT lane_transition_connection_id_fkey FOREIGN KEY (connection_id) REFERENCES integration.connection(id) ON DELETE CASCADE;
 
@@ -1312,6 +1684,12 @@ ALTER TABLE ONLY integration.replay
 
 ALTER TABLE ONLY integration.route
     ADD CONSTRAINT route_connection_id_fkey FOREIGN KEY (connection_id) REFERENCES integration.connection(id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY integration.throttle_share
+    ADD CONSTRAINT throttle_share_scope_id_fkey FOREIGN KEY (scope_id) REFERENCES integration.throttle_scope(id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY integration.throttle_share
+    ADD CONSTRAINT throttle_share_session_fkey FOREIGN KEY (session) REFERENCES integration.worker_session(id) ON DELETE CASCADE;
 
 ALTER TABLE ONLY integration.worker_session
     ADD CONSTRAINT worker_session_pool_id_fkey FOREIGN KEY (pool_id) REFERENCES integration.pool(id);
@@ -1347,6 +1725,8 @@ CREATE POLICY dispatcher ON integration.replay FOR UPDATE TO integration_dispatc
 CREATE POLICY dispatcher ON integration.replay_resource FOR UPDATE TO integration_dispatcher USING (true);
 
 CREATE POLICY dispatcher ON integration.route FOR SELECT TO integration_dispatcher USING (true);
+
+CREATE POLICY dispatcher ON integration.throttle_scope FOR SELECT TO integration_dispatcher USING (true);
 
 CREATE POLICY dispatcher ON integration.worker TO integration_dispatcher USING (true);
 
@@ -1412,6 +1792,10 @@ CREATE POLICY operator ON integration.route TO integration_operator USING (true)
 
 CREATE POLICY operator ON integration.tenant_role TO integration_operator USING (true);
 
+CREATE POLICY operator ON integration.throttle_scope TO integration_operator USING (true);
+
+CREATE POLICY operator ON integration.throttle_share TO integration_operator USING (true);
+
 CREATE POLICY operator ON integration.worker_session FOR DELETE TO integration_operator USING (true);
 
 CREATE POLICY operator_cancels ON integration.replay FOR UPDATE TO integration_operator USING ((resource_uid IS NOT NULL));
@@ -1446,9 +1830,21 @@ CREATE POLICY owner ON integration.event_default TO schema_owner USING (true);
 
 CREATE POLICY owner ON integration.job TO schema_owner USING (true);
 
+CREATE POLICY owner ON integration.lane FOR SELECT TO schema_owner USING ((pool_id = ANY (ARRAY( SELECT p.id
+   FROM integration.pool p
+  WHERE (p.role = SESSION_USER)))));
+
 CREATE POLICY owner ON integration.pool TO schema_owner USING (true);
 
 CREATE POLICY owner ON integration.sweep TO schema_owner USING (true);
+
+CREATE POLICY owner ON integration.throttle_scope TO schema_owner USING (true);
+
+CREATE POLICY owner ON integration.throttle_share TO schema_owner USING (true);
+
+CREATE POLICY owner ON integration.worker_session FOR SELECT TO schema_owner USING ((pool_id = ANY (ARRAY( SELECT p.id
+   FROM integration.pool p
+  WHERE (p.role = SESSION_USER)))));
 
 ALTER TABLE integration.pool ENABLE ROW LEVEL SECURITY;
 
@@ -1479,6 +1875,10 @@ CREATE POLICY reader ON integration.replay_resource FOR SELECT TO integration_re
 CREATE POLICY reader ON integration.route FOR SELECT TO integration_reader USING (true);
 
 CREATE POLICY reader ON integration.tenant_role FOR SELECT TO integration_reader USING (true);
+
+CREATE POLICY reader ON integration.throttle_scope FOR SELECT TO integration_reader USING (true);
+
+CREATE POLICY reader ON integration.throttle_share FOR SELECT TO integration_reader USING (true);
 
 CREATE POLICY reader ON integration.worker FOR SELECT TO integration_reader USING (true);
 
@@ -1532,6 +1932,10 @@ ALTER TABLE integration.sweep ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE integration.tenant_role ENABLE ROW LEVEL SECURITY;
 
+ALTER TABLE integration.throttle_scope ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE integration.throttle_share ENABLE ROW LEVEL SECURITY;
+
 CREATE POLICY worker ON integration.attempt FOR INSERT TO integration_worker WITH CHECK ((tenant_id IN ( SELECT t.tenant_id
    FROM integration.tenant_role t
   WHERE (t.role = CURRENT_USER))));
@@ -1572,6 +1976,10 @@ CREATE POLICY worker ON integration.route FOR SELECT TO integration_worker USING
 
 CREATE POLICY worker ON integration.tenant_role FOR SELECT TO integration_worker USING ((role = CURRENT_USER));
 
+CREATE POLICY worker ON integration.throttle_scope FOR SELECT TO integration_worker USING ((tenant_id IN ( SELECT t.tenant_id
+   FROM integration.tenant_role t
+  WHERE (t.role = CURRENT_USER))));
+
 ALTER TABLE integration.worker ENABLE ROW LEVEL SECURITY;
 
 CREATE POLICY worker ON integration.worker FOR INSERT TO integration_worker WITH CHECK ((EXISTS ( SELECT
@@ -1596,10 +2004,16 @@ GRANT USAGE ON SCHEMA integration TO integration_operator;
 GRANT USAGE ON SCHEMA integration TO integration_reader;
 GRANT USAGE ON SCHEMA integration TO integration_support;
 
+REVOKE ALL ON FUNCTION integration.arrange_scopes(tenants text[]) FROM PUBLIC;
+GRANT ALL ON FUNCTION integration.arrange_scopes(tenants text[]) TO integration_operator;
+
 REVOKE ALL ON FUNCTION integration.check_event(tenant text, type text, subject text, data jsonb, dedupe_key text) FROM PUBLIC;
 GRANT ALL ON FUNCTION integration.check_event(tenant text, type text, subject text, data jsonb, dedupe_key text) TO integration_emitter;
 
 REVOKE ALL ON FUNCTION integration.create_partition(parent text, day date) FROM PUBLIC;
+
+REVOKE ALL ON FUNCTION integration.draw_permits(worker bigint, lanes integer[], weights integer[], under_way integer[], in_hand integer[], used_ago double precision[], unused integer[], rests double precision[], wanted integer[]) FROM PUBLIC;
+GRANT ALL ON FUNCTION integration.draw_permits(worker bigint, lanes integer[], weights integer[], under_way integer[], in_hand integer[], used_ago double precision[], unused integer[], rests double precision[], wanted integer[]) TO integration_worker;
 
 REVOKE ALL ON FUNCTION integration.drop_pool(pool text) FROM PUBLIC;
 GRANT ALL ON FUNCTION integration.drop_pool(pool text) TO integration_operator;
@@ -1610,12 +2024,18 @@ GRANT ALL ON FUNCTION integration.emit_event(tenant text, type text, subject tex
 REVOKE ALL ON FUNCTION integration.emit_events(tenant text, types text[], subjects text[], data jsonb[]) FROM PUBLIC;
 GRANT ALL ON FUNCTION integration.emit_events(tenant text, types text[], subjects text[], data jsonb[]) TO integration_producer;
 
+REVOKE ALL ON FUNCTION integration.knows_zone(zone text) FROM PUBLIC;
+GRANT ALL ON FUNCTION integration.knows_zone(zone text) TO integration_operator;
+
 REVOKE ALL ON FUNCTION integration.lane_demand(counted_at_most integer, soon_seconds double precision) FROM PUBLIC;
 GRANT ALL ON FUNCTION integration.lane_demand(counted_at_most integer, soon_seconds double precision) TO integration_operator;
 GRANT ALL ON FUNCTION integration.lane_demand(counted_at_most integer, soon_seconds double precision) TO integration_worker;
 
 REVOKE ALL ON FUNCTION integration.maintain(event_days integer, attempt_days integer, dead_letter_days integer, ahead_days integer) FROM PUBLIC;
 GRANT ALL ON FUNCTION integration.maintain(event_days integer, attempt_days integer, dead_letter_days integer, ahead_days integer) TO integration_dispatcher;
+
+REVOKE ALL ON FUNCTION integration.next_midnight(zone text, moment timestamp with time zone) FROM PUBLIC;
+GRANT ALL ON FUNCTION integration.next_midnight(zone text, moment timestamp with time zone) TO integration_operator;
 
 REVOKE ALL ON FUNCTION integration.partitions(parent text) FROM PUBLIC;
 
@@ -1874,6 +2294,14 @@ GRANT UPDATE(epoch) ON TABLE integration.routing TO integration_support;
 GRANT SELECT ON TABLE integration.tenant_role TO integration_reader;
 GRANT SELECT ON TABLE integration.tenant_role TO integration_worker;
 GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE integration.tenant_role TO integration_operator;
+
+GRANT SELECT ON TABLE integration.throttle_scope TO integration_reader;
+GRANT SELECT ON TABLE integration.throttle_scope TO integration_dispatcher;
+GRANT SELECT ON TABLE integration.throttle_scope TO integration_worker;
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE integration.throttle_scope TO integration_operator;
+
+GRANT SELECT ON TABLE integration.throttle_share TO integration_reader;
+GRANT SELECT,DELETE ON TABLE integration.throttle_share TO integration_operator;
 
 GRANT SELECT ON TABLE integration.worker TO integration_reader;
 GRANT INSERT ON TABLE integration.worker TO integration_worker;

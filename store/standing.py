@@ -13,7 +13,8 @@ from store.statement import statement
 
 READ_STANDINGS = statement(
     "read_standings",
-    "Connections that are quarantined, go slower than their specs, or have dead letters.",
+    "Connections that are quarantined, go slower than their specs, have made all calls of their day, or have dead "
+    "letters.",
     """
     with recursive given_up (connection_id) as (
         (select connection_id from integration.dead_letter order by connection_id limit 1)
@@ -29,26 +30,37 @@ READ_STANDINGS = statement(
         union
         select connection_id from integration.lane where effective_concurrency is not null
         union
+        select l.connection_id from integration.throttle_scope s join integration.lane l on l.scope_id = s.id
+        where s.spent >= s.daily_limit and s.resets_at > now()
+        union
         select connection_id from given_up where connection_id is not null
     )
     select c.uid, l.quarantined_at, l.quarantine_reason, l.effective_rps, l.effective_concurrency,
-           exists (select from integration.dead_letter d where d.connection_id = c.id)
+           exists (select from integration.dead_letter d where d.connection_id = c.id), s.daily_limit, s.resets_at
     from outstanding o
     join integration.connection c on c.id = o.connection_id
     join integration.lane l on l.connection_id = o.connection_id
+    left join integration.throttle_scope s
+        on s.id = l.scope_id and s.spent >= s.daily_limit and s.resets_at > now()
     """,
     hot=True,
 )
 
 
 class Standing(NamedTuple):
-    """How a connection stands; `rate` and `concurrency` are None where the spec's are in force."""
+    """How a connection stands.
+
+    `rate` and `concurrency` are None where the spec's are in force; `daily_limit` and `rests_until` are there while all
+    calls of the day are made.
+    """
 
     quarantined_at: datetime | None = None
     quarantine_reason: str | None = None
     rate: float | None = None
     concurrency: int | None = None
     dead_letters: bool = False
+    daily_limit: int | None = None
+    rests_until: datetime | None = None
 
 
 AS_THE_SPEC_SAYS = Standing()

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
-from contracts.connection import ThrottleSpec
 from contracts.status import (
     Condition,
     ConditionStatus,
@@ -21,6 +20,7 @@ from contracts.status import (
     EndpointCheck,
     Quarantine,
 )
+from contracts.throttle import ThrottleSpec
 from integration_operator.conditions import LONGEST_MESSAGE, Found, cut, dated
 from integration_operator.kube import Json
 from integration_operator.names import CREDENTIALS_LABEL, TENANT_CLAIM_PREFIX, ObjectKey
@@ -140,6 +140,9 @@ def _ready(facts: Facts, details: Sequence[Found]) -> Found:
             return "Ready", no, reason, message
     if connection.spec and connection.spec.suspend:
         return "Ready", ConditionStatus.TRUE, "Suspended", "suspended as its spec says; events wait until it is resumed"
+    for type_, status, reason, message in details:
+        if type_ == "BudgetSpent":
+            return "Ready", status, reason, message
     return "Ready", ConditionStatus.TRUE, "Ready", "events are routed and delivered"
 
 
@@ -203,6 +206,13 @@ def _runtime(facts: Facts) -> Iterator[Found]:
             " tried again from time to time, when a credential changes, and on request by the annotation releaseAt"
         )
         yield "Quarantined", ConditionStatus.TRUE, "Quarantined", message
+    if standing.rests_until is not None:
+        message = (
+            f"the {standing.daily_limit} calls of this day are made; deliveries go on at"
+            f" {standing.rests_until.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}, events wait; a larger"
+            " delivery.throttle.dailyBudget ends that at once"
+        )
+        yield "BudgetSpent", ConditionStatus.TRUE, "DailyBudgetSpent", message
     if standing.dead_letters:
         namespace, name = facts.connection.key.namespace, facts.connection.key.name
         message = (
@@ -250,6 +260,8 @@ def _state(facts: Facts, ready: Condition) -> str:
         return "Suspended"
     if facts.standing.quarantined_at is not None:
         return "Quarantined"
+    if facts.standing.rests_until is not None and ready.status is ConditionStatus.TRUE:
+        return "Resting"
     if ready.status is ConditionStatus.TRUE:
         return "Delivering"
     return "Waiting"

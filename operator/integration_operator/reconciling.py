@@ -36,7 +36,7 @@ from integration_operator.work_queue import Lane, WorkQueue
 from integration_operator.world import Key, Kind, World
 from store.errors import StoreError, SupersededError
 from store.leadership import Term
-from store.publication import Publication, PublishedConnection, Refusal, release, retire
+from store.publication import Publication, PublishedConnection, Refusal, RefusalCause, release, retire
 from store.removal import remove, undelivered
 from store.standing import AS_THE_SPEC_SAYS, Standing
 
@@ -138,7 +138,7 @@ class Reconciler:
         try:
             answer = await self._publish(connection, pool)
             if isinstance(answer, Refusal):
-                refusal = answer.reason
+                refusal = answer
             else:
                 epoch = answer.epoch
             if connection.release_at and connection.release_at != connection.status.get("lastHandledReleaseAt"):
@@ -153,14 +153,15 @@ class Reconciler:
             self._queue.add(Key(Kind.POOL, pool), _urgency(connection, digest))
         if credentials.unwatched or credentials.missing:
             self._queue.add_after(Key(Kind.CONNECTION, connection.key), UNWATCHED_SECONDS)
+        problems, immutable = _refused(refusal)
         facts = Facts(
             connection,
             claimed=True,
-            problems=(),
+            problems=problems,
             credentials=credentials,
             pool=pool,
             epoch=epoch,
-            refusal=refusal,
+            refusal=immutable,
             database_error=str(failure) if failure else None,
             workers_problem=self._pools.problem(pool),
             standing=self._standing(connection),
@@ -339,6 +340,15 @@ class Reconciler:
         if again is not None:
             for member in self._world.members(pool):
                 self._queue.add_after(Key(Kind.CONNECTION, member.key), again)
+
+
+def _refused(refusal: Refusal | None) -> tuple[tuple[str, ...], str | None]:
+    """Return what is wrong with the spec, and what of it cannot be changed."""
+    if refusal is None:
+        return (), None
+    if refusal.cause is RefusalCause.INVALID_SPEC:
+        return (f"spec: {refusal.reason}",), None
+    return (), refusal.reason
 
 
 def _urgency(connection: ConnectionObject, digest: str | None) -> Lane:

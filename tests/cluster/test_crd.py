@@ -134,6 +134,7 @@ def largest_spec() -> Document:
         "timeout": "00001m00001s",
         "retry": {"initialDelay": "1h", "maxDelay": longest, "schedule": [longest] * 32, "expireAfter": longest},
         "quarantine": {"failureRate": {"window": "00023h00059m00059s"}, "ramp": {"duration": "00023h00059m00059s"}},
+        "throttle": {"scope": "s" * 63, "dailyBudget": {"limit": 10**9, "resetZone": "Z" * 31 + "/" + "Z" * 32}},
     }
     return spec
 
@@ -177,6 +178,11 @@ ACCEPTED: dict[str, Document] = {
     "no replicas": changed("workers.replicas.min", 0),
     "a whole rate": changed("delivery.throttle.requestsPerSecond", 9),
     "a slow rate": changed("delivery.throttle.requestsPerSecond", 0.001),
+    "a scope": changed("delivery.throttle.scope", "hubspot-4711"),
+    **{
+        f"a budget of days in {zone}": changed("delivery.throttle.dailyBudget", {"limit": 1, "resetZone": zone})
+        for zone in ("UTC", "Europe/Berlin", "America/Port-au-Prince", "America/Argentina/Buenos_Aires", "Etc/GMT+12")
+    },
     **{f"deletion policy {policy}": changed("deletionPolicy", policy) for policy in ("Drain", "Delete", "Orphan")},
     **{f"format {name}": changed("webhook.format", name) for name in ("Standard", "CloudEvents", "CloudEventsBinary")},
     **{
@@ -243,6 +249,17 @@ REFUSALS: dict[str, tuple[Document, str]] = {
     "text for a number": (changed("delivery.throttle.burst", "5"), "must be of type integer"),
     "a fraction": (changed("delivery.throttle.burst", 5.5), "must be of type integer"),
     "no rate": (changed("delivery.throttle.requestsPerSecond", 0), "the smallest allowed is 0.001"),
+    "a malformed scope": (changed("delivery.throttle.scope", "HubSpot"), "allowed: lower-case letters"),
+    "a long scope": (changed("delivery.throttle.scope", "s" * 64), "Too long"),
+    "a budget without a zone": (changed("delivery.throttle.dailyBudget", {"limit": 1}), "resetZone: Required"),
+    "a budget without a limit": (changed("delivery.throttle.dailyBudget", {"resetZone": "UTC"}), "limit: Required"),
+    **{
+        f"a budget of days in {zone!r}": (
+            changed("delivery.throttle.dailyBudget", {"limit": 1, "resetZone": zone}),
+            "a time zone such as Europe/Berlin",
+        )
+        for zone in ("europe/berlin", "Berlin", "CEST-2", "Europe/Berlin2", "+02:00")
+    },
     "no way to prove": (crm_spec("HubSpot", {}), "exactly one of oauth and privateApp"),
     "two ways to prove": (
         crm_spec("Pipedrive", {"oauth": OAUTH, "apiToken": {"tokenFrom": TOKEN}}),
@@ -310,6 +327,9 @@ REFUSALS: dict[str, tuple[Document, str]] = {
             "delivery.retry.maxAttempts": (0, 101),
             "delivery.throttle.burst": (0, 100_001),
             "delivery.throttle.concurrency": (0, 1_001),
+            "delivery.throttle.dailyBudget": tuple(
+                {"limit": limit, "resetZone": "UTC"} for limit in (0, 1_000_000_001)
+            ),
             "workers.replicas.min": (-1,),
         }.items()
         for value in values

@@ -59,7 +59,7 @@ def test_every_reason_of_ready_is_explained() -> None:
     source = Path(conclusion.__file__).read_text()
     used = set(re.findall(r'ConditionStatus\.(?:FALSE|TRUE), "([A-Za-z]+)"', source))
     used |= set(re.findall(r'"Ready", no, "([A-Za-z]+)"', source))
-    healthy = {"Ready", "Suspended", "Valid", "Unwatched", "Published", "Available", "Waiting"}
+    healthy = {"Ready", "Suspended", "Valid", "Unwatched", "Published", "Available", "Waiting", "DailyBudgetSpent"}
 
     assert explained == used - healthy
 

@@ -292,6 +292,43 @@ async def test_a_lane_that_cannot_deliver_now_asks_for_nobody(layer: "Layer", ho
     assert await demand_of(layer) == []
 
 
+@pytest.mark.parametrize("quarantined", [False, True])
+async def test_a_lane_whose_day_is_spent_asks_for_nobody_until_it_is_all_but_over(
+    layer: "Layer", quarantined: bool
+) -> None:
+    published = await layer.publish(layer.spec(throttle={"dailyBudget": {"limit": 5, "resetZone": "UTC"}}))
+    add_job(layer, published.id)
+    if quarantined:
+        layer.admin.execute(f"update integration.lane set {HELD_UP['quarantined for good']}, probe_at = now()".encode())
+    found = []
+    for resets_in in (60, 2):
+        layer.admin.execute(
+            "update integration.throttle_scope set spent = daily_limit, resets_at = now() + %s * interval '1 s'",
+            (resets_in,),
+        )
+        found.append(sum(len(demand.lanes) for demand in await demand_of(layer)))
+
+    assert found == [0, 1]
+
+
+async def test_a_lane_whose_scope_is_paused_asks_for_nobody(layer: "Layer") -> None:
+    published = await layer.publish(layer.spec(throttle={"scope": "account"}))
+    add_job(layer, published.id)
+    before = len(await demand_of(layer))
+    layer.admin.execute("update integration.throttle_scope set paused_until = now() + interval '1 minute'")
+
+    assert (before, await demand_of(layer)) == (1, [])
+
+
+async def test_a_lane_asks_for_no_more_than_its_scope_lets_through(layer: "Layer") -> None:
+    for name, rate in (("fast", 20.0), ("slow", 3.0)):
+        spec = layer.spec(throttle={"scope": "account", "requestsPerSecond": rate})
+        add_job(layer, (await layer.publish(spec, name=name)).id)
+    (demand,) = await demand_of(layer)
+
+    assert [lane.requests_per_second for lane in demand.lanes] == [3.0, 3.0]
+
+
 async def test_a_pause_that_is_all_but_over_asks_already(layer: "Layer") -> None:
     published = await layer.publish()
     add_job(layer, published.id)

@@ -15,6 +15,8 @@ pytestmark = pytest.mark.anyio
 async def test_what_stands_out_is_read_and_nothing_else(layer: "Layer") -> None:
     names = ("quarantined", "slowed", "narrowed", "given-up", "well")
     published = {name: await layer.publish(name=name) for name in names}
+    daily = layer.spec(throttle={"dailyBudget": {"limit": 5, "resetZone": "UTC"}})
+    published |= {name: await layer.publish(daily, name=name) for name in ("spent", "unspent", "of yesterday")}
 
     def change(name: str, what: str) -> None:
         layer.admin.execute(
@@ -30,6 +32,11 @@ async def test_what_stands_out_is_read_and_nothing_else(layer: "Layer") -> None:
         " reason) select n, 'acme', %s, 1, n, now(), 1, 'Invalid' from generate_series(1, 3) n",
         (published["given-up"].id,),
     )
+    for name, spent, ends in (("spent", 5, "tomorrow"), ("unspent", 4, "tomorrow"), ("of yesterday", 5, "today")):
+        layer.admin.execute(
+            "update integration.throttle_scope set spent = %s, resets_at = %s where name = '~' || %s",
+            (spent, ends, published[name].id),
+        )
     async with await layer.connect("operator") as operator:
         found = await read_standings(operator)
     by_uid = {each.uid: name for name, each in published.items()}
@@ -40,4 +47,5 @@ async def test_what_stands_out_is_read_and_nothing_else(layer: "Layer") -> None:
         "slowed": Standing(rate=2.5),
         "narrowed": Standing(concurrency=3),
         "given-up": Standing(dead_letters=True),
+        "spent": Standing(daily_limit=5, rests_until=layer.value("select 'tomorrow'::timestamptz")),
     }

@@ -34,6 +34,7 @@ from store import (
     replay_selection,
     replaying,
     replays,
+    scopes,
     standing,
     upkeep,
     watching,
@@ -206,6 +207,7 @@ def parameters_of(volume: Volume) -> dict[Statement, tuple[str, Sequence[object]
             ),
             JOBS_A_LANE + 100,
         ),
+        scopes.DRAW_PERMITS: ("pool_a", (volume.session, lanes_50, *([1] * 50 for _ in range(7))), 0),
         # Each connection with jobs is found, its first job read, and up to the limit counted.
         pools.READ_DEMAND: ("operator", (10, 5.0), LANES * 40),
         standing.READ_STANDINGS: ("operator", (), LANES * 10),
@@ -278,6 +280,7 @@ GUARDED = [
     dispatch.READ_NEW_EVENTS,
     dispatch.WRITE_JOBS,
     replaying.QUEUE_REPLAY_JOBS,
+    scopes.DRAW_PERMITS,
     replay_resources.READ_PARTS,
 ]
 

@@ -229,6 +229,27 @@ def test_the_rate_is_bounded(number: float) -> None:
     assert problems(document)[0].startswith("spec.delivery.throttle.requestsPerSecond: found ")
 
 
+def test_connections_share_limits_only_if_they_say_so() -> None:
+    throttle = DeliverySpec().throttle
+
+    assert (throttle.scope, throttle.daily_budget) == (None, None)
+
+
+def test_a_budget_says_when_its_day_begins() -> None:
+    document = webhook() | {"delivery": {"throttle": {"dailyBudget": {"limit": 1000}}}}
+
+    assert problems(document) == [
+        "spec.delivery.throttle.dailyBudget.resetZone: is missing; a value is required",
+    ]
+
+
+@pytest.mark.parametrize("zone", ["europe/berlin", "Berlin", "CEST-2", "Europe/Berlin2", "+02:00", "UTC\n"])
+def test_days_begin_in_a_zone_with_a_name(zone: str) -> None:
+    document = webhook() | {"delivery": {"throttle": {"dailyBudget": {"limit": 1, "resetZone": zone}}}}
+
+    assert "allowed: a time zone such as Europe/Berlin, America/New_York or UTC" in problems(document)[0]
+
+
 def test_delays_must_grow() -> None:
     document = webhook() | {"delivery": {"retry": {"initialDelay": "1h", "maxDelay": "5s"}}}
 

@@ -7,6 +7,7 @@ import pytest
 
 from integrations.connection_details import details_document, print_details
 from store.connections import ConnectionDetails
+from store.scopes import ScopeDetails
 from store.transitions import RecordedTransition
 
 AT = datetime(2026, 11, 20, 12, tzinfo=UTC)
@@ -51,8 +52,16 @@ STOPPED = WELL._replace(
 TRANSITION = RecordedTransition(1, AT, "Open", "Quarantined", "Worker", "HTTP 503", 7)
 
 
-def printed(capsys: pytest.CaptureFixture[str], of: ConnectionDetails, *transitions: RecordedTransition) -> str:
-    print_details("acme/crm", of, transitions)
+SHARED = ScopeDetails("account", 9.0, 20, 4, 3, 1000, 250, "Europe/Berlin", AT, None)
+
+
+def printed(
+    capsys: pytest.CaptureFixture[str],
+    of: ConnectionDetails,
+    *transitions: RecordedTransition,
+    scope: ScopeDetails | None = None,
+) -> str:
+    print_details("acme/crm", of, scope, transitions)
     return " ".join(capsys.readouterr().out.split())
 
 
@@ -66,7 +75,7 @@ def test_a_connection_that_is_well_says_what_it_may_do_and_what_waits(capsys: py
 
 def test_limits_in_force_stand_beside_those_of_the_spec(capsys: pytest.CaptureFixture[str]) -> None:
     slowed = WELL._replace(effective_rps=12.5, effective_concurrency=4, ramp_percent=25)
-    document = details_document("acme/crm", slowed, ())
+    document = details_document("acme/crm", slowed, None, ())
 
     assert "12.5 of 50 requests a second, 4 of 16 at once" in printed(capsys, slowed)
     assert document["state"] == "Recovering at 25 %"
@@ -94,3 +103,29 @@ def test_dead_letters_are_told_with_the_command_that_shows_them(capsys: pytest.C
     text = printed(capsys, WELL._replace(dead_letters=3, blocked_subjects=1))
 
     assert "3, which block 1 subject(s); see: integrations dead-letters list" in text
+
+
+def test_what_a_connection_shares_is_told_and_what_is_left_of_its_day(capsys: pytest.CaptureFixture[str]) -> None:
+    text = printed(capsys, WELL, scope=SHARED)
+    document = details_document("acme/crm", WELL, SHARED, ())
+
+    assert "account: 9 requests a second, 4 at once, for 3 connection(s) together" in text
+    assert "250 of 1000 calls made, until midnight in Europe/Berlin" in text
+    assert "rests" not in text
+    assert document["scope"] == SHARED._asdict()
+
+
+def test_a_scope_that_the_partner_has_silenced_says_until_when(capsys: pytest.CaptureFixture[str]) -> None:
+    future, past = (SHARED._replace(paused_until=AT.replace(year=year)) for year in (2126, 2020))
+
+    assert "connection(s) together; paused until" in printed(capsys, WELL, scope=future)
+    assert "paused" not in printed(capsys, WELL, scope=past)
+
+
+def test_a_connection_whose_day_is_spent_says_that_it_rests(capsys: pytest.CaptureFixture[str]) -> None:
+    alone = ScopeDetails(None, None, None, None, 1, 1000, 1000, "UTC", AT, None)
+    text = printed(capsys, WELL, scope=alone)
+
+    assert "1000 of 1000 calls made" in text
+    assert "rests until then, and events wait" in text
+    assert "connection(s) together" not in text

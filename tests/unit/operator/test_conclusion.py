@@ -51,11 +51,12 @@ CHOICES = st.fixed_dictionaries(
         "database_error": st.one_of(st.none(), TEXT),
         "workers_problem": st.one_of(st.none(), TEXT),
         "standing": st.builds(
-            lambda quarantine, *rest: Standing(*quarantine, *rest),
+            lambda quarantine, rate, concurrency, letters, day: Standing(*quarantine, rate, concurrency, letters, *day),
             st.one_of(st.just((None, None)), st.tuples(st.just(NOW + timedelta(microseconds=7)), TEXT)),
             st.one_of(st.none(), st.floats(0.001, 50, exclude_max=True)),
             st.one_of(st.none(), st.integers(1, 15)),
             st.booleans(),
+            st.sampled_from([(None, None), (1000, LATER)]),
         ),
         "draining": st.booleans(),
         "request": st.one_of(st.none(), st.text(max_size=400)),
@@ -216,6 +217,18 @@ def test_one_word_sums_it_up(make_body: Make, changes: Json, state: str, summary
 
     assert status["state"] == state
     assert {each["type"] for each in status["conditions"] if each["status"] == "True"} & {*summing_up} == summary
+
+
+def test_a_connection_whose_day_is_spent_is_ready_and_says_when_it_goes_on(make_body: Make) -> None:
+    status = conclude(healthy(make_body, standing=Standing(daily_limit=1000, rests_until=LATER)), NOW)
+    found = conditions(status)
+
+    assert status["state"] == "Resting"
+    assert (found["Ready"]["status"], found["Ready"]["reason"]) == ("True", "DailyBudgetSpent")
+    assert found["Ready"]["message"].startswith(
+        "the 1000 calls of this day are made; deliveries go on at 2026-11-20T13:00:00Z"
+    )
+    assert found["BudgetSpent"]["status"] == "True"
 
 
 def test_a_suspended_connection_is_ready_and_says_so(make_body: Make, make_spec: Make) -> None:
