@@ -172,6 +172,7 @@ class Bed:
         tenant: str = "acme",
         routes: Sequence[Mapping[str, object]] = ({"name": "all", "events": ["*"]},),
         form: str = "Standard",
+        batch: Mapping[str, object] | None = None,
         **delivery: object,
     ) -> None:
         """Publish a webhook connection, or its new spec, as the operator does."""
@@ -184,6 +185,7 @@ class Bed:
                     "url": f"http://{HOST}:{self.partner.port}/{name}",
                     "signing": {"secretsFrom": [{"name": "hook", "key": "signing"}]},
                     "format": form,
+                    **({} if batch is None else {"batch": batch}),
                 },
                 "delivery": dict(DELIVERY) | delivery,
             }

@@ -45,7 +45,8 @@ def publish_all(bed: Bed, **throttle: float) -> None:
     even = {"name": "even", "events": ["ext.chaos.*"], "filter": 'event.data.parity == "even"'}
     third = {"name": "third", "events": ["*"], "filter": "event.data.third"}
     bed.publish("everything", throttle=limits)
-    bed.publish("even", routes=[even], form="CloudEvents", throttle=limits)
+    many = {"maxItems": 20, "maxDelay": "200ms"}
+    bed.publish("even", routes=[even], form="CloudEvents", batch=many, throttle=limits)
     quarantine = {"consecutiveFailures": 5, "probeInterval": "1s"}
     bed.publish("touchy", routes=[third], throttle=limits, quarantine=quarantine)
     bed.publish("whole", tenant="globex", throttle=limits)

@@ -4,8 +4,9 @@ A connector is opened once per connection and kept while the connection's spec i
 concurrently; it never raises for what a partner does, but answers with a Report.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import ClassVar, NamedTuple, Protocol, runtime_checkable
 
 from connectors.context import ConnectorContext
@@ -56,6 +57,36 @@ class Connector(Protocol):
 
     async def close(self) -> None:
         """Let go of sockets; deliveries in flight have ended before."""
+
+
+@dataclass(frozen=True, slots=True)
+class BatchLimits:
+    """What one request takes at most.
+
+    `size` counts bytes of the items with what surrounds them; a larger item goes alone. `delay` is how long the first
+    item may wait for others.
+    """
+
+    items: int
+    size: int
+    delay: timedelta
+
+
+@runtime_checkable
+class SendsMany(Protocol):
+    """A connector that can send many deliveries in one request.
+
+    `batch` is None where its connection does not want that; it stays the same while the connector is open.
+    """
+
+    batch: BatchLimits | None
+
+    async def send_many(self, deliveries: Sequence[Delivery]) -> Sequence[Report]:
+        """Deliver once, all in one request, and say in their order what came of each; as strict as `send`.
+
+        One delivery or more, never two of one subject whose order matters. The answer `TooManyAtOnce` to all of them
+        has them sent again in smaller requests.
+        """
 
 
 @runtime_checkable

@@ -19,6 +19,7 @@ from contracts.connection import (
     Provider,
     ReplicasSpec,
     RetrySpec,
+    WebhookFormat,
 )
 from contracts.documents import SPEC
 from contracts.durations import DURATION_PATTERN, format_duration
@@ -32,6 +33,7 @@ from contracts.replay import (
     SINCE_IS_BEFORE_UNTIL,
     TIME,
 )
+from contracts.webhook_batch import BATCH_NEEDS_CLOUD_EVENTS
 
 Rule = dict[str, Any]
 """An entry of `x-kubernetes-validations`."""
@@ -126,6 +128,13 @@ def _min_is_not_above_max() -> Rule:
     )
 
 
+def _batches_are_cloud_events() -> Rule:
+    return _rule(
+        f"!has(self.batch) || (has(self.format) && self.format == {_text(WebhookFormat.CLOUD_EVENTS)})",
+        BATCH_NEEDS_CLOUD_EVENTS,
+    )
+
+
 def _header_is_free() -> Rule:
     beginnings = "".join(f" && !self.lowerAscii().startsWith({_text(prefix)})" for prefix in RESERVED_HEADER_PREFIXES)
     return _rule(
@@ -183,6 +192,7 @@ OBJECT_RULES: Final[dict[str, tuple[Rule, ...]]] = {
     "RetrySpec": (_delays_grow(),),
     "RouteSpec": (_subjects_are_ordered(),),
     "ReplicasSpec": (_min_is_not_above_max(),),
+    "WebhookSettings": (_batches_are_cloud_events(),),
     "ReplaySelection": _selection(),
     "ReplaySpec": (*map(_stays_as_written, FIXED_FIELDS), _cancelled_for_good()),
 }

@@ -28,6 +28,7 @@ from contracts.ids import TenantId
 from contracts.patterns import EVENT_TYPE_LIMIT, EVENT_TYPE_PATTERN
 from contracts.problems import Problem, describe, problems_of, show
 from contracts.throttle import TIME_ZONE, ThrottleSpec
+from contracts.webhook_batch import BATCH_NEEDS_CLOUD_EVENTS, WebhookBatch
 from contracts.wire import DNS_LABEL, WireModel
 
 DNS_SUBDOMAIN = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$"
@@ -263,6 +264,15 @@ class WebhookSettings(WireModel):
     """What the receiver's certificate is checked against; the public CAs by default."""
     handshake: WebhookHandshake | None = None
     """Asks the receiver for permission, by OPTIONS, before the first event; by default it is not asked."""
+    batch: WebhookBatch | None = None
+    """Send many events in one request, in the batch format of CloudEvents; needs format: CloudEvents. One event in a
+    request by default."""
+
+    @model_validator(mode="after")
+    def _batches_are_cloud_events(self) -> Self:
+        if self.batch is not None and self.format is not WebhookFormat.CLOUD_EVENTS:
+            raise ValueError(BATCH_NEEDS_CLOUD_EVENTS)
+        return self
 
     @model_validator(mode="after")
     def _header_names_are_unique(self) -> Self:

@@ -8,6 +8,7 @@ that de-duplicates must not mistake a new event for the old one of that number.
 import hashlib
 import re
 from base64 import urlsafe_b64encode
+from collections.abc import Sequence
 from typing import NewType
 from uuid import UUID
 
@@ -70,6 +71,14 @@ def message_id(connection: ConnectionUid, event: PublicEventId, route: str) -> M
 def replayed_message_id(message: MessageId, replay: ReplayId) -> MessageId:
     """Derive the key of the same message as a replay sends it under an id of its own."""
     return MessageId(f"{message}_r{replay:x}")
+
+
+def batch_message_id(messages: Sequence[MessageId]) -> MessageId:
+    """Derive the key of a request with these messages, whatever their order; that of one message is its own."""
+    if len(messages) == 1:
+        return messages[0]
+    key = hashlib.blake2b(" ".join(sorted(messages)).encode(), digest_size=15).digest()
+    return MessageId("msgs_" + urlsafe_b64encode(key).decode())
 
 
 def _bigint(digits: str, text: str) -> int:

@@ -81,6 +81,11 @@ class Invalid:
 
 
 @dataclass(frozen=True, slots=True)
+class TooManyAtOnce:
+    """The partner took no item of this request because there were too many in it; costs no attempt."""
+
+
+@dataclass(frozen=True, slots=True)
 class NotFound:
     """The partner's record is gone (deleted or merged): relink before another attempt."""
 
@@ -107,6 +112,7 @@ Outcome = (
     | AuthRevoked
     | ForbiddenScope
     | Invalid
+    | TooManyAtOnce
     | NotFound
     | Gone
     | Misconfigured

@@ -6,6 +6,7 @@
 
 import logging
 import time
+from collections.abc import Sequence
 from datetime import timedelta
 from random import Random
 from typing import assert_never
@@ -16,7 +17,7 @@ from contracts.outcomes import Delivered, Report
 from delivery import effects
 from delivery.backoff import obeyed, pause, retry_delay
 from delivery.desk import Desk
-from delivery.effects import effect_of, outcome_name
+from delivery.effects import Effect, alone, effect_of, outcome_name, told_to_lane
 from delivery.lane import Lane
 from delivery.metrics import WorkerMetrics
 from delivery.settling import Burial, Result, Settling
@@ -50,18 +51,47 @@ class Consequences:
         else:
             self._apply(entry, report, result, ended)
         if report.rest is not None:
-            lane.rest(ended + obeyed(lane.delivery.retry, report.rest).total_seconds())
-            self._desk.set_alarm(lane, lane.pace.paused_until)
+            self._obey_rest(lane, report.rest, ended)
         self._metrics.attempted(lane.connection, report, ended - started)
-        if result.success and entry.event is not None:
-            if entry.job.replay is None:  # a replayed event's age says nothing of how fast delivery is
-                self._metrics.delivered(lane.connection, self._desk.clock.now() - entry.event.at.timestamp())
-        else:
-            log.info("attempt ended", extra={**names(entry), "outcome": outcome_name(report.outcome)})
+        self._tell(result, report)
         self._hand_over(lane, result, ended)
 
-    def ended_unsent(self, entry: Entry) -> bool:
-        """End a started job that is not to be sent: its deadline has passed, or a newer one supersedes it."""
+    def ended_together(self, sent: Sequence[tuple[Entry, Report]], size: int, started: float, ended: float) -> None:
+        """Take note of the end of one request with jobs of one lane, in their order; `size` is how large it was."""
+        lane = sent[0][0].lane
+        lane.answered(self._desk.lag.beyond(ended - started), ended)
+        found = [(effect_of(report.outcome, self._desk.clock.datetime), report) for _, report in sent]
+        if len(sent) == 1:
+            found = [(alone(effect), report) for effect, report in found]
+        for effect, report in told_to_lane(found):
+            self._tell_lane(lane, effect, report, ended)
+        if lane.gathering is not None and any(type(effect) is effects.Split for effect, _ in found):
+            lane.gathering.refused(size, ended)
+        # The last first: each that is put back comes before those that were put back earlier.
+        for (entry, report), (effect, _) in zip(reversed(sent), reversed(found), strict=True):
+            result = Result(entry, report, started, ended)
+            self._end_job(result, effect, report)
+            self._tell(result, report)
+            self._settling.add(result)
+        if rests := [report.rest for _, report in sent if report.rest is not None]:
+            self._obey_rest(lane, max(rests), ended)
+        self._metrics.attempted_together(lane.connection, [report for _, report in sent], ended - started)
+        self._sort(lane, ended)
+
+    def cannot_send(self, entry: Entry, report: Report) -> None:
+        """Bury a job that was to be sent together with others and cannot be sent at all."""
+        now = time.monotonic()
+        burial = self._burial(entry, "Invalid", report.detail, entry.job.attempts + 1)
+        result = Result(entry, report, now, now, burial=burial)
+        self._metrics.attempted(entry.lane.connection, report, 0.0)
+        self._tell(result, report)
+        self._hand_over(entry.lane, result, now)
+
+    def ended_unsent(self, entry: Entry, *, joined: bool = False) -> bool:
+        """End a started job that is not to be sent: its deadline has passed, or a newer one supersedes it.
+
+        One that `joined` another's request took no token that could be given back.
+        """
         lane, now = entry.lane, time.monotonic()
         if self._expires_within(entry, timedelta()):
             result = Result(entry, None, now, now, burial=self._expiry(entry, entry.job.attempts, ""))
@@ -70,7 +100,8 @@ class Consequences:
             self._metrics.superseded(lane.connection, 1)
         else:
             return False
-        lane.not_sent(entry, now)
+        if not joined:
+            lane.not_sent(entry, now)
         log.info("job ended without being sent", extra=names(entry))
         self._hand_over(lane, result, now)
         return True
@@ -81,46 +112,78 @@ class Consequences:
         later = entry.lane.jobs.superseder(entry)
         return None if later is None else later.event
 
+    def _tell(self, result: Result, report: Report) -> None:
+        """Tell metrics or log of an attempt's end."""
+        entry = result.entry
+        if result.success and entry.event is not None:
+            if entry.job.replay is None:  # a replayed event's age says nothing of how fast delivery is
+                age = self._desk.clock.now() - entry.event.at.timestamp()
+                self._metrics.delivered(entry.lane.connection, age)
+        else:
+            log.info("attempt ended", extra={**names(entry), "outcome": outcome_name(report.outcome)})
+
     def _hand_over(self, lane: Lane, result: Result, now: float) -> None:
+        self._settling.add(result)
+        self._sort(lane, now)
+
+    def _sort(self, lane: Lane, now: float) -> None:
         if lane.changed:
             self._settling.note_lane(lane)
-        self._settling.add(result)
         self._desk.review(lane, now)
 
+    def _obey_rest(self, lane: Lane, rest: timedelta, now: float) -> None:
+        lane.rest(now + obeyed(lane.delivery.retry, rest).total_seconds())
+        self._desk.set_alarm(lane, lane.pace.paused_until)
+
     def _apply(self, entry: Entry, report: Report, result: Result, now: float) -> None:
-        lane, job = entry.lane, entry.job
-        retry = lane.delivery.retry
-        effect = effect_of(report.outcome, self._desk.clock.datetime)
+        effect = alone(effect_of(report.outcome, self._desk.clock.datetime))
+        self._tell_lane(entry.lane, effect, report, now)
+        self._end_job(result, effect, report)
+
+    def _tell_lane(self, lane: Lane, effect: Effect, report: Report, now: float) -> None:
+        """Do what follows for the lane; before `_end_job`, since a lane that stops takes no job back."""
+        match effect:
+            case effects.Finish() | effects.Bury():
+                lane.succeeded(now)
+            case effects.Retry():
+                lane.failed(now, _summary(report))
+            case effects.Pause(at_least):
+                duration = pause(lane.delivery.retry, lane.pace.throttled_in_a_row + 1, self._random, at_least)
+                lane.paused(now + duration.total_seconds(), now)
+                self._desk.set_alarm(lane, lane.pace.paused_until)
+            case effects.PauseUntilReset(duration):
+                lane.rest(now + duration.total_seconds())
+                self._desk.set_alarm(lane, lane.pace.paused_until)
+            case effects.Quarantine(reason, probing):
+                lane.quarantine(now, _reason(reason, report), probing=probing)
+            case effects.Wait() | effects.Split():
+                pass
+            case _:
+                assert_never(effect)
+        if lane.changed and lane.health.probe_at is not None:
+            self._desk.set_alarm(lane, lane.health.probe_at)
+
+    def _end_job(self, result: Result, effect: Effect, report: Report) -> None:
+        """Do what follows for the job."""
+        entry = result.entry
+        job, retry = entry.job, entry.lane.delivery.retry
         match effect:
             case effects.Finish():
-                lane.succeeded(now)
                 result.success = True
             case effects.Retry(at_least):
                 made = job.attempts + 1
-                lane.failed(now, _summary(report))
                 if made >= retry.max_attempts:
                     result.burial = self._burial(entry, "AttemptsExhausted", report.detail, made)
                 else:
                     self._defer(result, made, retry_delay(retry, made, self._random, at_least), _summary(report))
             case effects.Wait(at_least):
                 self._defer(result, job.attempts, obeyed(retry, at_least), _summary(report))
-            case effects.Pause(at_least):
-                duration = pause(retry, lane.pace.throttled_in_a_row + 1, self._random, at_least)
-                lane.paused(now + duration.total_seconds(), now)
-                self._put_back(entry)
-            case effects.PauseUntilReset(duration):
-                lane.rest(now + duration.total_seconds())
-                self._put_back(entry)
             case effects.Bury(reason):
-                lane.succeeded(now)
                 result.burial = self._burial(entry, reason, report.detail, job.attempts + 1)
-            case effects.Quarantine(reason, probing):
-                lane.quarantine(now, _reason(reason, report), probing=probing)
-                lane.put_back(entry)
+            case effects.Pause() | effects.PauseUntilReset() | effects.Quarantine() | effects.Split():
+                entry.lane.put_back(entry)
             case _:
                 assert_never(effect)
-        if lane.changed and lane.health.probe_at is not None:
-            self._desk.set_alarm(lane, lane.health.probe_at)
 
     def _defer(self, result: Result, attempts: int, delay: timedelta, why: str) -> None:
         """Defer the job, or bury it now if its deadline comes before its next attempt."""
@@ -145,14 +208,10 @@ class Consequences:
         blocks = entry.job.subject is not None and self._desk.route_name(entry.job) in entry.lane.blocking_routes
         return Burial(reason, detail, attempts, blocks)
 
-    def _put_back(self, entry: Entry) -> None:
-        entry.lane.put_back(entry)
-        self._desk.set_alarm(entry.lane, entry.lane.pace.paused_until)
-
     def _probe_ended(self, entry: Entry, report: Report, result: Result, now: float) -> None:
         """A probe that the partner understood reopens the lane; one that failed costs its job no attempt."""
         lane = entry.lane
-        effect = effect_of(report.outcome, self._desk.clock.datetime)
+        effect = alone(effect_of(report.outcome, self._desk.clock.datetime))
         match effect:
             case effects.Finish():
                 result.success = True

@@ -19,6 +19,9 @@ from delivery.scheduler import Scheduler
 from delivery.window import Entry
 from store.jobs import Job
 
+ALARM_SLACK_SECONDS = 0.01
+"""An alarm that is set need not be set anew for less."""
+
 
 class Desk:
     """The lanes of one session."""
@@ -75,7 +78,9 @@ class Desk:
         if lane.permits is not None:
             self._note_draw(lane, lane.permits, now)
         self.scheduler.offer(lane, now)
-        if not self.scheduler.holds(lane) and (wait := lane.seconds_until_start(now)) and lane.start_alarm <= now:
+        if self.scheduler.holds(lane) or not (wait := lane.seconds_until_start(now)):
+            return
+        if not now < lane.start_alarm <= now + wait + ALARM_SLACK_SECONDS:
             lane.start_alarm = now + wait
             self.set_alarm(lane, lane.start_alarm)
 

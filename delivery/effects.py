@@ -1,12 +1,14 @@
 """What an outcome does: to the job, to its lane, and to the attempt count. The one place that decides it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import assert_never
+from typing import TypeVar, assert_never
 
 from contracts import outcomes
 from contracts.outcomes import Outcome
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +59,15 @@ class Quarantine:
     probing: bool
 
 
-Effect = Finish | Retry | Wait | Pause | PauseUntilReset | Bury | Quarantine
+@dataclass(frozen=True, slots=True)
+class Split:
+    """Send the items of this request again in smaller ones; costs no attempt. Alone, an item is buried: see `alone`."""
+
+
+EffectOnOne = Finish | Retry | Wait | Pause | PauseUntilReset | Bury | Quarantine
+"""What may follow where one item was sent alone."""
+
+Effect = EffectOnOne | Split
 
 
 def effect_of(outcome: Outcome, now: Callable[[], datetime]) -> Effect:  # noqa: C901 -- one arm an outcome is the point
@@ -79,6 +89,8 @@ def effect_of(outcome: Outcome, now: Callable[[], datetime]) -> Effect:  # noqa:
             return Wait(minimum_wait)
         case outcomes.Invalid():
             return Bury("Invalid")
+        case outcomes.TooManyAtOnce():
+            return Split()
         case outcomes.NotFound():
             return Bury("NotFound")
         case outcomes.AuthRevoked():
@@ -91,6 +103,37 @@ def effect_of(outcome: Outcome, now: Callable[[], datetime]) -> Effect:  # noqa:
             return Quarantine("Misconfigured", probing=True)
         case _:
             assert_never(outcome)
+
+
+def alone(effect: Effect) -> EffectOnOne:
+    """Return what an effect comes to where one item was sent alone: what cannot be smaller can never be accepted."""
+    return Bury("Invalid") if isinstance(effect, Split) else effect
+
+
+def told_to_lane(effects: Sequence[tuple[Effect, T]]) -> list[tuple[Effect, T]]:
+    """Return which effects of one request, each with what it came with, its lane is told of, and in which order.
+
+    It was one request, so each kind counts once, of pauses the longest. A partner that understood one item is well:
+    failures count only where nothing was understood.
+    """
+
+    def of(*kinds: type[Effect]) -> list[tuple[Effect, T]]:
+        return [each for each in effects if isinstance(each[0], kinds)]
+
+    health = of(Finish, Bury) or of(Retry)
+    pauses = sorted(of(Pause), key=lambda each: _length(each[0]))
+    resets = sorted(of(PauseUntilReset), key=lambda each: _length(each[0]))
+    return [*health[:1], *pauses[-1:], *resets[-1:], *of(Quarantine)[:1]]
+
+
+def _length(effect: Effect) -> timedelta:
+    match effect:
+        case Pause(at_least):
+            return at_least or timedelta()
+        case PauseUntilReset(duration):
+            return duration
+        case _:
+            return timedelta()
 
 
 def outcome_name(outcome: Outcome) -> str:

@@ -6,13 +6,14 @@ tells how attempts ended; the lane says what may start next and what must be wri
 
 import math
 
-from connectors.connector import Connection, Connector
+from connectors.connector import Connection, Connector, SendsMany
 from contracts.connection import DeliverySpec, OnDeadLetter
 from contracts.ids import ConnectionId
+from delivery.gathering import Gathering
 from delivery.health import Actor, Health, LaneState
 from delivery.pace import Pace
 from delivery.permits import Permits
-from delivery.window import Entry, Window
+from delivery.window import WINDOW, Entry, Window
 from store.jobs import Job, LaneChange
 from store.lanes import LaneRow
 
@@ -27,6 +28,7 @@ class Lane:
         self.id: ConnectionId = row.connection
         self.connector = connector
         self.generation = row.generation
+        self.jobs = Window(self)
         self._adopt(connection)
         self.health = Health(self.delivery.quarantine, row, now)
         self.pace = Pace(self.delivery.throttle, row, self.health.part, now)
@@ -35,7 +37,6 @@ class Lane:
         self.releasing = False
         self.being_written = False
         self.permits: Permits | None = None
-        self.jobs = Window(self)
         self.load(row, now)
 
     # The row in the database -----------------------------------------------------------------------------------------
@@ -53,6 +54,8 @@ class Lane:
         self.changed = False
         self.reload_wanted = False
         self.jobs.load(row, now)
+        if self.gathering is not None:
+            self.gathering.restart()
 
     def reconfigure(self, connection: Connection, connector: Connector, generation: int, now: float) -> None:
         """Take over a changed spec."""
@@ -69,6 +72,9 @@ class Lane:
         self.expire_after = connection.spec.delivery.retry.expire_after
         self.collapsing_routes = frozenset(route.name for route in routes if route.collapse)
         self.blocking_routes = frozenset(route.name for route in routes if route.on_dead_letter is OnDeadLetter.BLOCK)
+        batch = self.connector.batch if isinstance(self.connector, SendsMany) else None
+        self.gathering = None if batch is None else Gathering(batch)
+        self.jobs.most = WINDOW if batch is None else max(WINDOW, 2 * batch.items)
 
     def change(self, now: float) -> LaneChange:
         """Return the runtime state, to be written."""
@@ -157,9 +163,11 @@ class Lane:
 
     def may_start(self, now: float) -> bool:
         """Whether a job may start at `now`."""
-        if not (self.jobs.is_ready and self.delivers and self.pace.may_start(self.under_way, now)):
+        if not (self.jobs.is_ready and self.delivers):
             return False
-        return self.permits is None or self.permits.usable(now)
+        if self.gathering is not None and self.gathering.seconds_left(self.jobs, now):
+            return False
+        return self.pace.may_start(self.under_way, now) and self.is_permitted(now)
 
     def is_permitted(self, now: float) -> bool:
         """Whether the lane's scope, if it has one, lets a request start."""
@@ -171,13 +179,17 @@ class Lane:
             return 0 if self.suspended or self.releasing else 1
         if not (self.jobs.is_ready and self.delivers):
             return 0
-        return min(self.jobs.ready, self.pace.room(self.under_way, now))
+        requests = self.jobs.ready if self.gathering is None else self.gathering.requests(self.jobs, now)
+        return min(requests, self.pace.room(self.under_way, now))
 
     def seconds_until_start(self, now: float) -> float | None:
         """Return how long until time alone lets a job start; None if something else has to happen first."""
         if not self.jobs.has_ready or not self.delivers:
             return None
-        return self.pace.seconds_until_start(self.under_way, now)
+        wait = self.pace.seconds_until_start(self.under_way, now)
+        if wait is None or self.gathering is None:
+            return wait
+        return max(wait, self.gathering.seconds_left(self.jobs, now))
 
     def start(self, now: float) -> Entry:
         """Start the next job; call only when `may_start`."""
@@ -192,12 +204,16 @@ class Lane:
 
     def not_sent(self, entry: Entry, now: float) -> None:
         """Take back what starting a job cost, since it was not sent; another probe may start in the place of one."""
+        self.request_saved(now)
+        if entry.probe:
+            self.health.probe_at = now
+
+    def request_saved(self, now: float) -> None:
+        """Take back what a request cost that was not made."""
         self.under_way -= 1
         self.pace.bucket.give_back(now)
         if self.permits is not None:
             self.permits.not_used()
-        if entry.probe:
-            self.health.probe_at = now
 
     # Ending ----------------------------------------------------------------------------------------------------------
 

@@ -1,5 +1,7 @@
 """Prometheus metrics of dispatcher and worker. Labels name connections and outcomes, never events, jobs or payloads."""
 
+from collections.abc import Sequence
+
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from connectors.connector import Connection
@@ -11,6 +13,7 @@ from store.upkeep import BacklogRow
 from store.watching import Watched
 
 _LATENCY_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 3600, 21600)
+_BATCH_BUCKETS = (1, 2, 5, 10, 20, 50, 100, 200, 500)
 _CONNECTION = ("namespace", "connection")
 _BUDGET = ("tenant", "scope")
 
@@ -30,6 +33,13 @@ class WorkerMetrics:
             "Emission to delivery, retries included.",
             "provider",
             _LATENCY_BUCKETS,
+            registry,
+        )
+        self._batch_items = Spread(
+            "integrations_batch_items",
+            "Deliveries in one request, of connections that send many at once.",
+            "provider",
+            _BATCH_BUCKETS,
             registry,
         )
         self._expired = Tally(
@@ -66,6 +76,13 @@ class WorkerMetrics:
         """Count one attempt."""
         self._attempts.counts[connection.namespace, connection.name, outcome_name(report.outcome)] += 1
         self._attempt_seconds.observe(connection.spec.provider, seconds)
+
+    def attempted_together(self, connection: Connection, reports: Sequence[Report], seconds: float) -> None:
+        """Count the attempts of one request."""
+        for report in reports:
+            self._attempts.counts[connection.namespace, connection.name, outcome_name(report.outcome)] += 1
+        self._attempt_seconds.observe(connection.spec.provider, seconds)
+        self._batch_items.observe(connection.spec.provider, len(reports))
 
     def expired(self, connection: Connection, jobs: int) -> None:
         """Count jobs whose deadline passed."""

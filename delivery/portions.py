@@ -10,7 +10,6 @@ from itertools import islice, zip_longest
 
 from contracts.ids import TenantId
 from delivery.lane import Lane
-from delivery.window import WINDOW
 
 LANES_AT_ONCE = 200
 JOBS_AT_ONCE = 4_000
@@ -39,7 +38,7 @@ def portions(hungry: Iterable[Lane], owned: Iterable[Lane], now: float) -> dict[
     in_memory, at_once = MEMORY_JOBS // tenants, JOBS_AT_ONCE // tenants
     for lanes in by_tenant.values():
         for lane in lanes:
-            lane.jobs.size = max(WINDOW_AT_LEAST, min(WINDOW, in_memory // len(lanes)))
+            lane.jobs.size = max(WINDOW_AT_LEAST, min(lane.jobs.most, in_memory // len(lanes)))
     queues = [
         _portions_of_tenant(lanes, min(at_once, max(WINDOW_AT_LEAST, in_memory) - ready[tenant]))
         for tenant, lanes in by_tenant.items()

@@ -10,7 +10,8 @@ import time
 
 from connectors.connector import Delivery
 from contracts.ids import message_id, public_event_id
-from contracts.outcomes import Invalid, Report, Transient
+from contracts.outcomes import Invalid, Report
+from delivery.batching import RETRY_READING_SECONDS, Batching, defect_of
 from delivery.consequences import Consequences, names
 from delivery.desk import Desk
 from delivery.replayed import as_replayed
@@ -21,8 +22,6 @@ from store.errors import DatabaseUnreachableError
 from store.jobs import load_data
 
 log = logging.getLogger(__name__)
-
-RETRY_READING_SECONDS = 0.5
 
 
 class Sending:
@@ -41,6 +40,7 @@ class Sending:
         self._database = database
         self._consequences = consequences
         self._senders = senders
+        self._batching = Batching(desk, consequences, self._delivery)
         self._waiting: list[asyncio.Future[None]] = []
         self._rested = asyncio.Event()
         desk.start_jobs = self.start_jobs
@@ -73,6 +73,10 @@ class Sending:
             entry = self._next()
             if entry is None:
                 await self._wait()
+            elif entry.lane.gathering is not None and not entry.probe:
+                together = self._batching.fill(entry, entry.lane.gathering)
+                self.start_jobs()
+                await self._batching.send(together, entry.lane.gathering)
             else:
                 # Each woken sender wakes the next before it goes to work, so no more wake than there are jobs.
                 self.start_jobs()
@@ -113,7 +117,8 @@ class Sending:
     async def _send(self, entry: Entry) -> None:
         started = time.monotonic()
         try:
-            report = await self._attempt(entry)
+            delivery = await self._delivery(entry)
+            report = delivery if isinstance(delivery, Report) else await entry.lane.connector.send(delivery)
         except DatabaseUnreachableError:
             self._not_tried(entry)
             return
@@ -121,9 +126,7 @@ class Sending:
             raise
         except Exception as error:  # a connector's defect must cost its own job an attempt and nothing else
             log.exception("the connector failed", extra=names(entry))
-            report = Report(
-                Transient(), detail=f"the connector failed with {type(error).__name__}; see the worker's log"
-            )
+            report = defect_of(error)
         self._consequences.ended(entry, report, started, time.monotonic())
 
     def _not_tried(self, entry: Entry) -> None:
@@ -135,8 +138,9 @@ class Sending:
             lane.put_back(entry)
         self._desk.set_alarm(lane, now + RETRY_READING_SECONDS)
 
-    async def _attempt(self, entry: Entry) -> Report:
-        event, job, lane = entry.event, entry.job, entry.lane
+    async def _delivery(self, entry: Entry) -> Delivery | Report:
+        """Return what the connector is to send, or what is to be said of a job that cannot be sent."""
+        event, job = entry.event, entry.job
         if event is None:
             return Report(Invalid(), detail="the event of this job cannot be read any more")
         data = event.data
@@ -148,7 +152,7 @@ class Sending:
                 raise DatabaseUnreachableError("the lease may have run out while the event was read")
         public_id = public_event_id(event.id, event.nonce)
         route = self._desk.route_name(job)
-        message = message_id(lane.connection.uid, public_id, route)
+        message = message_id(entry.lane.connection.uid, public_id, route)
         if job.replay is not None:
             replayed = await as_replayed(self._database, job.replay, message, data)
             if replayed is None:
@@ -156,7 +160,7 @@ class Sending:
             if not self._desk.may_send():
                 raise DatabaseUnreachableError("the lease may have run out while the replay was read")
             message, data = replayed
-        delivery = Delivery(
+        return Delivery(
             message,
             public_id,
             event.tenant,
@@ -168,4 +172,3 @@ class Sending:
             job.attempts + 1,
             self._desk.clock.now(),
         )
-        return await lane.connector.send(delivery)

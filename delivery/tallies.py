@@ -31,7 +31,7 @@ class Tally(Collector):
 
 
 class Spread(Collector):
-    """A histogram over one label's values; `bounds` are upper limits in seconds."""
+    """A histogram over one label's values; `bounds` are upper limits."""
 
     def __init__(
         self, name: str, help_text: str, label: str, bounds: Sequence[float], registry: CollectorRegistry
@@ -43,14 +43,14 @@ class Spread(Collector):
         self._sums: dict[str, float] = {}
         registry.register(self)
 
-    def observe(self, value: str, seconds: float) -> None:
+    def observe(self, value: str, amount: float) -> None:
         """Count one observation."""
         counts = self._counts.get(value)
         if counts is None:
             counts = self._counts[value] = [0] * (len(self._bounds) + 1)
             self._sums[value] = 0.0
-        counts[bisect_left(self._bounds, seconds)] += 1
-        self._sums[value] += seconds
+        counts[bisect_left(self._bounds, amount)] += 1
+        self._sums[value] += amount
 
     def collect(self) -> Iterator[Metric]:
         """Give the counts to a scrape."""

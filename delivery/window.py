@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from delivery.lane import Lane
 
 WINDOW = 500
-"""Jobs that a lane keeps in memory at most; more stay in the database until there is room."""
+"""Jobs that a lane keeps in memory at most, but for one that sends more at once; more stay in the database until there
+is room."""
 
 BEHIND_LIMIT = 16
 """Jobs of one subject that wait in memory; more are held in the database: one subject must not fill the window."""
@@ -51,6 +52,7 @@ class Window:
 
     def __init__(self, lane: "Lane") -> None:
         self._lane = lane
+        self.most = WINDOW
         self.size = WINDOW
         self.waiting = 0
         self.backlogged = True

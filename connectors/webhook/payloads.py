@@ -1,4 +1,4 @@
-"""What a webhook request carries: body and headers in the three formats.
+"""What a webhook request carries: body and headers in the three formats, and many events in one.
 
 An event's data reaches the receiver byte for byte as it was dispatched: bodies are put together around it, it is
 never parsed and written again. All formats are signed the same way, over the body that is sent.
@@ -6,6 +6,10 @@ never parsed and written again. All formats are signed the same way, over the bo
 The Standard format is `{type, timestamp, data}` as Standard Webhooks recommends it, with the event's id, tenant and
 subject beside them. CloudEvents 1.0 follows the JSON format (structured) and the HTTP binding (binary), with the
 tenant in `source`, so that `source` and `id` together are unique, as the specification asks.
+
+A batch is an array of structured events (CloudEvents JSON format 1.0.2, section 4). Each says in the attribute
+`webhookid` under which `webhook-id` it travels alone, which tells more than `source` and `id` do: one event that two
+routes select is two deliveries, and what a replay sends under new ids is no repeat.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,12 +21,14 @@ import orjson
 from connectors.connector import Delivery
 from connectors.webhook.signatures import SigningKey, sign
 from contracts.connection import WebhookFormat
+from contracts.ids import MessageId, batch_message_id
 
 Headers = list[tuple[str, str]]
 Content = tuple[bytes, Headers]
 
 _JSON: Final = ("Content-Type", "application/json")
 _CLOUD_EVENT_JSON: Final = ("Content-Type", "application/cloudevents+json")
+_CLOUD_EVENT_BATCH: Final = ("Content-Type", "application/cloudevents-batch+json")
 
 _PRINTABLE: Final = "".join(chr(code) for code in range(0x21, 0x7F) if chr(code) not in '"%')
 """What the CloudEvents HTTP binding (3.1.3.2) leaves unescaped in a header."""
@@ -33,13 +39,24 @@ def write_request(
 ) -> Content:
     """Write body and headers of one attempt; `timestamp` is when it is sent, in seconds since 1970."""
     body, headers = _WRITERS[content_format](delivery)
-    headers += (
-        ("Webhook-Id", delivery.message_id),
+    return body, headers + _signed(body, delivery.message_id, keys, timestamp)
+
+
+def write_batch(deliveries: Sequence[Delivery], keys: Sequence[SigningKey], timestamp: int) -> Content:
+    """Write body and headers of one attempt to send many; its id is the same for the same messages."""
+    items = (_around(_cloud_envelope(each) | {"webhookid": each.message_id}, each.data) for each in deliveries)
+    body = b"[" + b",".join(items) + b"]"
+    message = batch_message_id([delivery.message_id for delivery in deliveries])
+    return body, [_CLOUD_EVENT_BATCH, *_signed(body, message, keys, timestamp)]
+
+
+def _signed(body: bytes, message: MessageId, keys: Sequence[SigningKey], timestamp: int) -> Headers:
+    return [
+        ("Webhook-Id", message),
         ("Webhook-Timestamp", str(timestamp)),
-        ("Webhook-Signature", sign(keys, delivery.message_id, timestamp, body)),
-        ("Idempotency-Key", f'"{delivery.message_id}"'),
-    )
-    return body, headers
+        ("Webhook-Signature", sign(keys, message, timestamp, body)),
+        ("Idempotency-Key", f'"{message}"'),
+    ]
 
 
 def _standard(delivery: Delivery) -> Content:
@@ -54,7 +71,11 @@ def _standard(delivery: Delivery) -> Content:
 
 
 def _cloud_event(delivery: Delivery) -> Content:
-    envelope = {
+    return _around(_cloud_envelope(delivery), delivery.data), [_CLOUD_EVENT_JSON]
+
+
+def _cloud_envelope(delivery: Delivery) -> dict[str, object]:
+    return {
         "specversion": "1.0",
         "id": delivery.event_id,
         "source": _source(delivery),
@@ -63,7 +84,6 @@ def _cloud_event(delivery: Delivery) -> Content:
         "datacontenttype": "application/json",
         **({"subject": delivery.subject} if delivery.subject else {}),
     }
-    return _around(envelope, delivery.data), [_CLOUD_EVENT_JSON]
 
 
 def _cloud_event_binary(delivery: Delivery) -> Content:

@@ -7,10 +7,10 @@ In a test: `async with WebhookSimulator([secret]) as simulator: … simulator.ur
 `python -m connectors.webhook.simulator --port 8080 --secret whsec_…`, driven by JSON under `/_control`:
 
     GET    /_control/endpoints             counts of every endpoint, by path
-    PUT    /_control/endpoints?path=/acme  {"secrets": […], "script": […]}: make it, or change what is given
+    PUT    /_control/endpoints?path=/acme  {"secrets": […], "script": […], "body_limit": …}: make it, or change it
     GET    /_control/stats?path=/acme      counts of one
     GET    /_control/order?path=/acme      event ids by subject, in the order of their first acceptance
-    GET    /_control/deliveries?path=/acme everything remembered of each webhook-id
+    GET    /_control/deliveries?path=/acme everything remembered of each message, also of those in batches
     DELETE /_control/deliveries?path=/acme forget it
 
 A path that was not made is made at its first request if there are default secrets, and answered with 404 otherwise.
@@ -23,14 +23,13 @@ from time import time
 from types import TracebackType
 from typing import Annotated, Any, Final, Self
 
-import orjson
 import typer
 import uvloop
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from connectors.simulation import Exchange, Request, SimulatorServer
-from connectors.webhook.simulator_faults import Fault, Script
-from connectors.webhook.simulator_records import Records, Stats, read_event
+from connectors.webhook.simulator_faults import Fault, Script, Status
+from connectors.webhook.simulator_records import Records, Stats, read_items
 
 CONTROL: Final = "/_control/"
 
@@ -42,13 +41,15 @@ class EndpointChange(BaseModel):
 
     secrets: list[str] | None = None
     script: list[Fault] | None = None
+    body_limit: Annotated[int, Field(ge=1)] | None = None
 
 
 @dataclass(slots=True)
 class Endpoint:
-    """One path of the receiver."""
+    """One path of the receiver; `body_limit` is how many bytes of a request it takes."""
 
     verifiers: list[Any]
+    body_limit: int | None = None
     script: Script = field(default_factory=Script)
     records: Records = field(default_factory=Records)
 
@@ -91,7 +92,12 @@ class WebhookSimulator:
         return f"http://{self._host}:{self.port}{path}"
 
     def change(
-        self, path: str, *, secrets: Sequence[str] | None = None, script: Iterable[Fault] | None = None
+        self,
+        path: str,
+        *,
+        secrets: Sequence[str] | None = None,
+        script: Iterable[Fault] | None = None,
+        body_limit: int | None = None,
     ) -> Endpoint:
         """Make an endpoint, or change what is given of it; its records stay."""
         endpoint = self._endpoints.get(path)
@@ -101,6 +107,8 @@ class WebhookSimulator:
             endpoint.verifiers = _verifiers(secrets)
         if script is not None:
             endpoint.script = Script(script)
+        if body_limit is not None:
+            endpoint.body_limit = body_limit
         return endpoint
 
     def records(self, path: str = "/") -> Records:
@@ -150,7 +158,7 @@ class WebhookSimulator:
     async def _change_by_request(self, path: str, exchange: Exchange) -> None:
         try:
             change = EndpointChange.model_validate_json(exchange.request.body)
-            endpoint = self.change(path, secrets=change.secrets, script=change.script)
+            endpoint = self.change(path, secrets=change.secrets, script=change.script, body_limit=change.body_limit)
         except ValueError as error:
             await exchange.respond_json(400, {"error": str(error)})
         else:
@@ -164,13 +172,14 @@ async def _receive(endpoint: Endpoint, exchange: Exchange) -> None:
         await exchange.respond_json(401, {"error": "the signature does not match, or its time is off"})
         return
     try:
-        event = read_event(request.headers, request.body)
-    except orjson.JSONDecodeError:
-        await exchange.respond_json(400, {"error": "the body is not JSON"})
+        items = read_items(request.headers, request.body)
+    except ValueError:
+        await exchange.respond_json(400, {"error": "the body is not JSON, or not what its type says"})
         return
-    fault = endpoint.script.next_fault()
+    too_large = endpoint.body_limit is not None and len(request.body) > endpoint.body_limit
+    fault = Status(status=413) if too_large else endpoint.script.next_fault()
     status = fault.status if fault else 200
-    endpoint.records.note(request.headers["webhook-id"], event, request.body, time(), status)
+    endpoint.records.note(request.headers["webhook-id"], items, time(), status)
     if fault:
         await fault.play(exchange)
     else:

@@ -61,6 +61,12 @@ def header(**entry: Any) -> Document:
     return changed("webhook.headers", [{"name": "X-Plain"} | entry])
 
 
+def batch(content_format: Any = "CloudEvents", **fields: Any) -> Document:
+    spec = changed("webhook.format", content_format)
+    spec["webhook"]["batch"] = fields
+    return spec
+
+
 def resource(spec: Document, name: str = "crm") -> Document:
     return {
         "apiVersion": "integrations.queast.io/v1alpha1",
@@ -106,6 +112,8 @@ def largest_spec() -> Document:
     spec = webhook_spec()
     spec["tenant"] = "t" * 63
     spec["webhook"] = {
+        "format": "CloudEvents",
+        "batch": {"maxItems": 1_000, "maxBytes": 4_000_000, "maxDelay": "00000h00000m10s"},
         "url": "https://" + "h" * 2000 + ":65535/" + "p" * 33,
         "signing": {"secretsFrom": [reference] * 10},
         "headers": [{"name": f"{number:02}".ljust(128, "n"), "value": "v" * 4096} for number in range(32)],
@@ -145,6 +153,10 @@ ACCEPTED: dict[str, Document] = {
     "two headers": changed("webhook.headers", [{"name": "a", "value": "x"}, {"name": "b", "value": "x"}]),
     "own certificates": changed("webhook.tls", {"caFrom": {"name": "ca", "key": "ca.crt"}}),
     "public certificates": changed("webhook.tls", {}),
+    "a batch": batch(),
+    "a batch of one": batch(maxItems=1),
+    "the largest batch": batch(maxItems=1_000, maxBytes=4_000_000, maxDelay="10s"),
+    "a batch that waits for nothing": batch(maxBytes=1_000, maxDelay="0s"),
     "a handshake": changed("webhook.handshake", {"origin": "events.example.com"}),
     "a type": changed("routes.0.events", ["company.updated"]),
     "a prefix": changed("routes.0.events", ["company.*"]),
@@ -217,6 +229,20 @@ REFUSALS: dict[str, tuple[Document, str]] = {
     "an unknown field": (changed("deletionpolicy", "Drain"), 'unknown field \\"spec.deletionpolicy\\"'),
     "an unknown policy": (changed("deletionPolicy", "Keep"), "Unsupported value"),
     "an unknown format": (changed("webhook.format", "XML"), "Unsupported value"),
+    "a batch of no format": (changed("webhook.batch", {}), "batch needs format: CloudEvents"),
+    **{
+        f"a batch of {name}": (batch(name, maxItems=5), "batch needs format: CloudEvents")
+        for name in ("Standard", "CloudEventsBinary")
+    },
+    **{
+        f"a batch with {name} {value}": (batch(**{name: value}), f"spec.webhook.batch.{name}")
+        for name, values in {"maxItems": (0, 1_001), "maxBytes": (999, 4_000_001)}.items()
+        for value in values
+    },
+    **{
+        f"a batch with a delay of {value}": (batch(maxDelay=value), "a duration from 0s to 10s is allowed here")
+        for value in ("10001ms", "-1s", "5")
+    },
     "an unknown isolation": (changed("workers.isolation", "None"), "Unsupported value"),
     "an unknown ordering": (changed("routes.0.ordering", "Any"), "Unsupported value"),
     "text for a boolean": (changed("suspend", "yes"), "must be of type boolean"),

@@ -194,16 +194,21 @@ class Layer:
         routes: Sequence[Mapping[str, object]] = ({"name": "all", "events": ["*"]},),
         suspend: bool = False,
         secret: str = "hook",
+        webhook: Mapping[str, object] | None = None,
         **delivery: object,
     ) -> ConnectionSpec:
-        """Write a webhook connection's spec; `delivery` are the parts of spec.delivery."""
+        """Write a webhook connection's spec; `webhook` adds to spec.webhook, `delivery` is what spec.delivery has."""
         return parse_connection_spec(
             {
                 "tenant": tenant,
                 "provider": "Webhook",
                 "suspend": suspend,
                 "routes": list(routes),
-                "webhook": {"url": url, "signing": {"secretsFrom": [{"name": secret, "key": "signing"}]}},
+                "webhook": {
+                    "url": url,
+                    "signing": {"secretsFrom": [{"name": secret, "key": "signing"}]},
+                    **(webhook or {}),
+                },
                 "delivery": delivery,
             }
         )

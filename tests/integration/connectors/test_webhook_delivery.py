@@ -9,7 +9,7 @@ from uuid import uuid4
 
 import pytest
 
-from connectors.connector import Connection, Connector, Delivery
+from connectors.connector import BatchLimits, Connection, Connector, Delivery, SendsMany
 from connectors.context import ConnectorContext, CredentialMissingError
 from connectors.egress import EgressPolicy
 from connectors.http import GuardedHttp
@@ -41,6 +41,7 @@ from contracts.outcomes import (
     Outcome,
     RateLimited,
     Report,
+    TooManyAtOnce,
     Transient,
 )
 
@@ -84,6 +85,7 @@ def connect(
     content_format: str = "Standard",
     signing: tuple[str, ...] = ("signing",),
     time_limit: str = "20s",
+    batch: dict[str, object] | None = None,
 ) -> Connector:
     spec = parse_connection_spec(
         {
@@ -93,7 +95,8 @@ def connect(
             "delivery": {"timeout": time_limit},
             "webhook": {
                 "url": url,
-                "format": content_format,
+                "format": content_format if batch is None else "CloudEvents",
+                **({} if batch is None else {"batch": batch}),
                 "signing": {"secretsFrom": [{"name": "hook", "key": key} for key in signing]},
                 "headers": [{"name": "Authorization", "valueFrom": {"name": "hook", "key": "token"}}],
             },
@@ -382,3 +385,80 @@ async def test_a_receiver_that_echoes_the_request_gets_no_secret_into_the_detail
     assert "company.updated" in report.detail
     assert "hunter2" not in report.detail
     assert SECRET[6:] not in report.detail
+
+
+# Batches.
+
+
+def batching(simulator: WebhookSimulator, http: GuardedHttp) -> SendsMany:
+    connector = connect(http, simulator.url(), batch={"maxItems": 10, "maxDelay": "2s"})
+    assert isinstance(connector, SendsMany)
+    return connector
+
+
+async def test_a_connection_without_a_batch_block_sends_no_batches(
+    simulator: WebhookSimulator, http: GuardedHttp
+) -> None:
+    connector = connect(http, simulator.url(), content_format="CloudEvents")
+
+    assert isinstance(connector, SendsMany)
+    assert connector.batch is None
+
+
+async def test_a_batch_arrives_verified_and_its_answer_holds_for_every_item(
+    simulator: WebhookSimulator, http: GuardedHttp
+) -> None:
+    connector = batching(simulator, http)
+    reports = await connector.send_many([delivery(number, f"company-{number}") for number in range(5)])
+
+    stats = simulator.stats()
+    assert connector.batch == BatchLimits(10, 500_000, timedelta(seconds=2))
+    assert [report.outcome for report in reports] == [Delivered()] * 5
+    assert (stats.received, stats.refused, stats.accepted, stats.largest_batch) == (1, 0, 5, 5)
+
+
+async def test_what_was_sent_in_a_batch_is_a_repeat_when_it_is_sent_again_alone(
+    simulator: WebhookSimulator, http: GuardedHttp
+) -> None:
+    connector = batching(simulator, http)
+    await connector.send_many([delivery(1), delivery(2, "company-2")])
+    await connector.send_many([delivery(2, "company-2")])
+
+    stats = simulator.stats()
+    assert (stats.accepted, stats.repeats, stats.changed) == (2, 1, 0)
+
+
+@pytest.mark.parametrize(
+    ("fault", "outcome"),
+    [
+        (Status(status=500), Transient()),
+        (Status(status=429, retry_after_seconds=7), RateLimited(timedelta(seconds=7))),
+        (Status(status=410), Gone()),
+        (Status(status=413), TooManyAtOnce()),
+        (Status(status=414), Invalid()),
+        (Reset(), Ambiguous()),
+    ],
+    ids=repr,
+)
+async def test_an_answer_to_a_batch_is_the_outcome_of_every_item(
+    simulator: WebhookSimulator, http: GuardedHttp, fault: Fault, outcome: Outcome
+) -> None:
+    simulator.change("/", script=[fault])
+    reports = await batching(simulator, http).send_many([delivery(1), delivery(2, "company-2")])
+
+    assert [report.outcome for report in reports] == [outcome, outcome]
+
+
+async def test_a_batch_of_one_that_is_too_large_is_invalid(simulator: WebhookSimulator, http: GuardedHttp) -> None:
+    simulator.change("/", script=[Status(status=413)])
+    (report,) = await batching(simulator, http).send_many([delivery()])
+
+    assert report.outcome == Invalid()
+
+
+async def test_a_missing_secret_is_the_outcome_of_every_item(simulator: WebhookSimulator, http: GuardedHttp) -> None:
+    connector = connect(http, simulator.url(), signing=("absent",), batch={})
+    assert isinstance(connector, SendsMany)
+    reports = await connector.send_many([delivery(1), delivery(2, "company-2")])
+
+    assert [report.outcome for report in reports] == [Misconfigured(), Misconfigured()]

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from base64 import b64encode
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -11,7 +11,7 @@ from uuid import uuid4
 
 import pytest
 
-from connectors.connector import Connection, Connector, Delivery
+from connectors.connector import Connection, Connector, Delivery, SendsMany
 from connectors.context import ConnectorContext
 from connectors.endpoint_check import StepName, check_endpoint
 from connectors.http import GuardedHttp
@@ -78,6 +78,7 @@ def opened(
     credentials: Credentials | None = None,
     *,
     asks: bool = True,
+    webhook: Mapping[str, object] | None = None,
     **delivery: object,
 ) -> tuple[Connection, ConnectorContext]:
     handshake = {"handshake": {"origin": ORIGIN}} if asks else {}
@@ -92,6 +93,7 @@ def opened(
                 "signing": {"secretsFrom": [{"name": "hook", "key": "signing"}]},
                 "headers": [{"name": "Authorization", "valueFrom": {"name": "hook", "key": "token"}}],
                 **handshake,
+                **(webhook or {}),
             },
         }
     )
@@ -131,6 +133,16 @@ async def test_a_receiver_is_asked_before_the_first_event_and_not_again(http: Gu
     assert (question.headers["webhook-request-origin"], question.headers["webhook-request-rate"]) == (ORIGIN, "150")
     assert (question.path, question.body, question.headers["authorization"]) == ("/in", b"", "Bearer token-of-theirs")
     assert {each.headers["webhook-request-origin"] for each in deliveries} == {ORIGIN}
+
+
+async def test_a_batch_asks_as_a_single_event_does(http: GuardedHttp, receiver: Receiver) -> None:
+    connector = connect(http, receiver, webhook={"format": "CloudEvents", "batch": {}})
+    assert isinstance(connector, SendsMany)
+    reports = [report for _ in range(2) for report in await connector.send_many([delivery(1), delivery(2)])]
+
+    assert [report.outcome for report in reports] == [Delivered()] * 4
+    assert receiver.methods == ["OPTIONS", "POST", "POST"]
+    assert receiver.seen[1].headers["webhook-request-origin"] == ORIGIN
 
 
 async def test_a_receiver_that_is_not_to_be_asked_is_not(http: GuardedHttp, receiver: Receiver) -> None:

@@ -20,6 +20,9 @@ SECRET = "whsec_" + b64encode(b"the key that signs everything").decode()
 OTHER_SECRET = "whsec_" + b64encode(b"the key that signs elsewhere").decode()
 
 
+BATCH = {"content-type": "application/cloudevents-batch+json"}
+
+
 def signed(message_id: str, body: str, *, secret: str = SECRET, age: timedelta = timedelta(0)) -> dict[str, str]:
     moment = datetime.now(UTC) - age
     return {
@@ -110,6 +113,32 @@ async def test_a_body_that_is_too_long_ends_the_connection(client: httpx.AsyncCl
         await client.post("/", content=b"x" * (BODY_LIMIT + 1))
 
 
+async def test_each_message_of_a_batch_is_accounted_for(simulator: WebhookSimulator, client: httpx.AsyncClient) -> None:
+    await deliver(client, 1)
+    batch = ",".join(event(number, f"company-{number}")[:-1] + f',"webhookid":"msg_{number}"}}' for number in (1, 2))
+    body = f"[{batch}]"
+    answer = await client.post("/", content=body, headers=signed("msgs_1", body) | BATCH)
+
+    stats = simulator.stats()
+    assert answer.status_code == 200
+    assert (stats.received, stats.unique, stats.accepted, stats.repeats) == (2, 2, 2, 1)
+    assert (stats.batches, stats.largest_batch) == (1, 2)
+    assert [arrival.request_id for arrival in simulator.records().arrivals.values()] == ["msgs_1", "msgs_1"]
+
+
+@pytest.mark.parametrize("body", ["{}", "[]", "[1]", "["])
+async def test_a_batch_that_is_no_array_of_events_is_refused(client: httpx.AsyncClient, body: str) -> None:
+    answer = await client.post("/", content=body, headers=signed("msgs_1", body) | BATCH)
+
+    assert answer.status_code == 400
+
+
+async def test_a_request_beyond_the_limit_is_too_large(simulator: WebhookSimulator, client: httpx.AsyncClient) -> None:
+    simulator.change("/", body_limit=len(event(10)))
+
+    assert [await deliver(client, 10), await deliver(client, 100)] == [200, 413]
+
+
 async def test_another_process_can_script_faults_and_read_what_came(client: httpx.AsyncClient) -> None:
     script = [{"kind": "status", "status": 503, "times": 2}, {"kind": "redirect"}]
     made = await client.put("/_control/endpoints?path=/acme", json={"secrets": [SECRET], "script": script})
@@ -121,7 +150,8 @@ async def test_another_process_can_script_faults_and_read_what_came(client: http
 
     assert made.status_code == 200
     assert statuses == [503, 503, 307, 200]
-    assert stats == {"received": 4, "refused": 0, "unique": 1, "accepted": 1, "repeats": 0, "changed": 0}
+    counts = {"received": 4, "refused": 0, "unique": 1, "accepted": 1, "repeats": 0, "changed": 0}
+    assert stats == counts | {"batches": 0, "largest_batch": 0}
     assert order == {"company-1": ["evt_1"]}
     assert arrival["message_id"] == "msg_1"
     assert arrival["statuses"] == statuses

@@ -74,7 +74,8 @@ left join integration.dead_letter d on d.connection_id = c.id
 
 def promised(outcome: str) -> Seen:
     """Read the page: which words, of those that can be seen in the database, it has for an outcome's effect."""
-    job, lane, attempts = EFFECTS[OUTCOMES[outcome][-1]]
+    effect = OUTCOMES[outcome][-1]
+    job, lane, attempts = EFFECTS["Bury" if effect == "Split" else effect]  # these jobs travel alone
     jobs = [words for words in ("becomes a dead letter", "ends", "is tried again", "stays first") if words in job]
     lanes = [words for words in ("is probed", "stops at once", "rests") if words in lane]
     return Seen(min(jobs, key=job.index), lanes[0] if lanes else "goes on", attempts)

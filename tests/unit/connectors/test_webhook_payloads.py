@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from connectors.connector import Delivery
-from connectors.webhook.payloads import write_request
+from connectors.webhook.payloads import write_batch, write_request
 from connectors.webhook.signatures import parse_signing_secret, sign
 from contracts.connection import WebhookFormat
 from contracts.ids import MessageId, PublicEventId, TenantId
@@ -122,3 +122,52 @@ def test_any_subject_and_data_make_a_body_that_is_json(subject: str, data: dict[
     document = json.loads(body)
     assert document["subject"] == subject
     assert document["data"] == data
+
+
+# Batches.
+
+
+def numbered(number: int, data: bytes = DATA) -> Delivery:
+    return delivery(f"company-{number}", data)._replace(
+        message_id=MessageId(f"msg_{number}"), event_id=PublicEventId(f"evt_{number:x}_0a1b2c3d")
+    )
+
+
+def test_a_batch_is_an_array_of_structured_events_that_name_their_messages() -> None:
+    body, headers = write_batch([numbered(1), numbered(2)], [KEY], 1_700_000_000)
+    singles = [write_request(WebhookFormat.CLOUD_EVENTS, numbered(number), [KEY], 1)[0] for number in (1, 2)]
+
+    assert json.loads(body) == [
+        {**json.loads(single), "webhookid": f"msg_{number}"} for number, single in enumerate(singles, 1)
+    ]
+    assert ("Content-Type", "application/cloudevents-batch+json") in headers
+
+
+def test_a_batch_is_signed_over_all_of_it_under_an_id_of_its_own() -> None:
+    body, headers = write_batch([numbered(1), numbered(2)], [KEY], 1_700_000_000)
+    sent = dict(headers)
+
+    assert sent["Webhook-Id"].startswith("msgs_")
+    assert sent["Webhook-Signature"] == sign([KEY], sent["Webhook-Id"], 1_700_000_000, body)
+    assert sent["Idempotency-Key"] == f'"{sent["Webhook-Id"]}"'
+
+
+def batch_id(*numbers: int) -> str:
+    return dict(write_batch([numbered(number) for number in numbers], [KEY], 1)[1])["Webhook-Id"]
+
+
+def test_the_id_of_a_batch_is_that_of_its_set_of_messages() -> None:
+    assert batch_id(1, 2, 3) == batch_id(3, 1, 2)
+    assert len({batch_id(1, 2), batch_id(1, 3), batch_id(1, 2, 3)}) == 3
+
+
+def test_a_batch_of_one_has_the_id_of_its_message() -> None:
+    assert batch_id(1) == "msg_1"
+
+
+@given(st.lists(st.binary(max_size=20).map(lambda raw: json.dumps({"text": raw.hex()}).encode()), min_size=1))
+def test_the_data_of_a_batch_is_sent_byte_for_byte(data: list[bytes]) -> None:
+    body, _ = write_batch([numbered(number, each) for number, each in enumerate(data)], [KEY], 1)
+
+    assert all(b'"data":' + each + b"}" in body for each in data)
+    assert [event["data"] for event in json.loads(body)] == [json.loads(each) for each in data]

@@ -90,6 +90,7 @@ def test_delivery_defaults_are_those_of_the_design() -> None:
             tls={"caFrom": {"name": "ca", "key": "ca.crt"}},
             handshake={"origin": "events.example.com"},
         ),
+        webhook(format="CloudEvents", batch={"maxItems": 1000, "maxBytes": 1000, "maxDelay": "250ms"}),
         spec(
             "HubSpot",
             hubspot={"auth": {"oauth": {"secretRef": {"name": "crm"}}}},
@@ -106,6 +107,21 @@ def test_a_spec_survives_its_wire_form(document: dict[str, Any]) -> None:
     parsed = parse_connection_spec(document)
 
     assert parse_connection_spec(parsed.model_dump(mode="json", exclude_none=True)) == parsed
+
+
+def test_a_batch_has_defaults() -> None:
+    batch = parsed_webhook(webhook(format="CloudEvents", batch={})).webhook.batch
+
+    assert batch is not None
+    assert (batch.max_items, batch.max_bytes, batch.max_delay) == (100, 500_000, timedelta(seconds=1))
+
+
+@pytest.mark.parametrize("content_format", ["Standard", "CloudEventsBinary"])
+def test_a_batch_needs_a_format_that_has_batches(content_format: str) -> None:
+    (problem,) = problems(webhook(format=content_format, batch={}))
+
+    assert "batch needs format: CloudEvents" in problem
+    assert "or leave batch out" in problem
 
 
 def test_the_wire_form_is_camel_case_with_written_durations() -> None:

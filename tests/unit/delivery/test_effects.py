@@ -20,6 +20,7 @@ from contracts.outcomes import (
     Outcome,
     QuotaExhausted,
     RateLimited,
+    TooManyAtOnce,
     Transient,
 )
 from delivery.effects import (
@@ -30,9 +31,12 @@ from delivery.effects import (
     PauseUntilReset,
     Quarantine,
     Retry,
+    Split,
     Wait,
+    alone,
     effect_of,
     outcome_name,
+    told_to_lane,
 )
 
 NOW = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
@@ -50,6 +54,7 @@ EFFECTS: list[tuple[Outcome, Effect]] = [
     (QuotaExhausted(NOW + MINUTE), PauseUntilReset(MINUTE)),
     (Locked(MINUTE), Wait(MINUTE)),
     (Invalid(), Bury("Invalid")),
+    (TooManyAtOnce(), Split()),
     (NotFound(), Bury("NotFound")),
     (AuthRevoked(), Quarantine("CredentialsRevoked", probing=False)),
     (ForbiddenScope("crm.write"), Quarantine("ScopeMissing: crm.write", probing=False)),
@@ -89,3 +94,35 @@ def test_an_outcome_is_shown_by_the_name_of_its_class(kind: type[Outcome]) -> No
     outcome = next(outcome for outcome, _ in EFFECTS if type(outcome) is kind)
 
     assert outcome_name(outcome) == kind.__name__
+
+
+def test_a_single_item_that_is_too_much_can_never_be_accepted() -> None:
+    assert alone(Split()) == Bury("Invalid")
+
+
+@pytest.mark.parametrize("effect", [effect for _, effect in EFFECTS if effect != Split()], ids=repr)
+def test_every_other_effect_is_the_same_where_one_item_was_sent_alone(effect: Effect) -> None:
+    assert alone(effect) == effect
+
+
+TOLD: dict[str, tuple[list[Effect], list[Effect]]] = {
+    "all delivered": ([Finish(), Finish()], [Finish()]),
+    "all failed, and that is one failure": ([Retry(), Retry(MINUTE), Retry()], [Retry()]),
+    "a failure beside a success is none of the partner's": ([Retry(), Finish(), Retry()], [Finish()]),
+    "what is refused for its content was understood": ([Retry(), Bury("Invalid")], [Bury("Invalid")]),
+    "the longest pause": ([Pause(), Pause(2 * MINUTE), Pause(MINUTE)], [Pause(2 * MINUTE)]),
+    "the latest reset": ([PauseUntilReset(2 * MINUTE), PauseUntilReset(MINUTE)], [PauseUntilReset(2 * MINUTE)]),
+    "a success before a pause": ([Pause(), Finish()], [Finish(), Pause()]),
+    "a reason to stop comes last": (
+        [Quarantine("Gone", probing=False), Quarantine("Misconfigured", probing=True), Pause(), Finish()],
+        [Finish(), Pause(), Quarantine("Gone", probing=False)],
+    ),
+    "nothing of what concerns single jobs": ([Wait(MINUTE), Split()], []),
+}
+
+
+@pytest.mark.parametrize(("effects", "told"), TOLD.values(), ids=TOLD.keys())
+def test_a_lane_is_told_of_a_request_once(effects: list[Effect], told: list[Effect]) -> None:
+    numbered = [(effect, number) for number, effect in enumerate(effects)]
+
+    assert [effect for effect, _ in told_to_lane(numbered)] == told

@@ -243,7 +243,7 @@ def test_a_lane_finds_a_sender_however_many_others_hang(make_lane: MakeLane, han
 @given(data=st.data())
 def test_tenants_occupy_alike_whatever_has_ended(make_lane: MakeLane, data: st.DataObject) -> None:
     lanes = [fed(make_lane(number, "large"), 10) for number in range(1, 17)]
-    lanes += [fed(make_lane(number, f"small-{number}"), 60) for number in range(17, 20)]
+    lanes += [fed(make_lane(number, f"small-{number}"), 80) for number in range(17, 20)]
     by_id = {lane.id: lane for lane in lanes}
     senders = Senders(offered(lanes), 64)
     senders.start_all()
