@@ -141,6 +141,9 @@ class DispatcherMetrics:
             ("table",),
             registry=registry,
         )
+        self._dead_rows = Gauge(
+            "integrations_dead_rows", "Rows that VACUUM has not removed yet.", ("table",), registry=registry
+        )
         self.swept = Counter(
             "integrations_swept_rows",
             "Rows deleted because they outlived their tenant's own retention, or the default beside a longer one.",
@@ -172,6 +175,8 @@ class DispatcherMetrics:
             self._dead.labels(*names).set(count)
         for table, days in seen.partitions_ahead.items():
             self._partitions.labels(table).set(days)
+        for table, rows in seen.dead_rows.items():
+            self._dead_rows.labels(table).set(rows)
 
     def backlog(self, rows: list[BacklogRow]) -> None:
         """Replace the per-connection gauges; connections that are gone disappear."""

@@ -74,14 +74,26 @@ PARTITIONS_AHEAD = statement(
 )
 
 
+# Counted by the statistics system: what VACUUM has not removed yet, whether or not something keeps it from that.
+DEAD_ROWS = statement(
+    "dead_rows",
+    "Dead rows of the tables whose rows come and go.",
+    """
+    select relname, n_dead_tup from pg_stat_user_tables
+    where schemaname = 'integration' and relname in ('job', 'lane', 'dispatch_cursor', 'worker_session')
+    """,
+)
+
+
 class Watched(NamedTuple):
-    """One look at the database. Transaction numbers count up for ever; `partitions_ahead` is in days, by table."""
+    """One look at the database. Transaction numbers count up for ever; days ahead and dead rows are told by table."""
 
     undispatched_seconds: float
     dead_letters: dict[tuple[str, str], int]
     next_transaction: int
     oldest_transaction: int
     partitions_ahead: dict[str, int]
+    dead_rows: dict[str, int]
 
 
 async def watch(database: Database) -> Watched:
@@ -89,4 +101,5 @@ async def watch(database: Database) -> Watched:
     ((undispatched,),) = await run(database, OLDEST_UNDISPATCHED)
     ((following, oldest),) = await run(database, OLDEST_TRANSACTION)
     dead = {(row[0], row[1]): row[2] for row in await run(database, DEAD_LETTERS)}
-    return Watched(undispatched, dead, following, oldest, dict(await run(database, PARTITIONS_AHEAD)))
+    ahead, rows = dict(await run(database, PARTITIONS_AHEAD)), dict(await run(database, DEAD_ROWS))
+    return Watched(undispatched, dead, following, oldest, ahead, rows)

@@ -42,6 +42,22 @@ def events(layer: "Layer") -> list[EventId]:
     return layer.column("select id from integration.event order by id")
 
 
+# Dead rows ----------------------------------------------------------------------------------------------------------
+
+
+async def test_rows_that_vacuum_has_not_removed_are_counted(layer: "Layer") -> None:
+    await layer.publish()
+    layer.rows("alter table integration.lane set (autovacuum_enabled = off)")
+    for _ in range(5):
+        layer.rows("update integration.lane set revision = revision + 1")
+    layer.rows("select pg_stat_force_next_flush()")
+
+    assert (await look(layer)).dead_rows["lane"] >= 5
+
+    layer.rows("vacuum integration.lane")
+    assert (await look(layer)).dead_rows["lane"] == 0
+
+
 # Undispatched events ----------------------------------------------------------------------------------------------
 
 
