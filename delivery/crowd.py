@@ -49,6 +49,13 @@ class Crowd(Generic[Waiter]):
     def leave(self, senders: int) -> Iterator[Waiter]:
         """Give those for whom so many are enough."""
         while (needed := self.needed) is not None and needed <= senders:
-            waiter = heappop(self._heap)[2]
-            waiter.ticket = 0
-            yield waiter
+            yield self._first()
+
+    def let_one_out(self) -> Waiter | None:
+        """Give the most modest one, if there is any, for what it needs may be less by now."""
+        return None if self.needed is None else self._first()
+
+    def _first(self) -> Waiter:
+        waiter = heappop(self._heap)[2]
+        waiter.ticket = 0
+        return waiter

@@ -177,13 +177,14 @@ class Scheduler:
         return bool(self._ring)
 
     def _note(self, place: _Place) -> None:
-        """Take note of what a lane has under way; with less than before, it and its tenant need not wait any longer."""
+        """Take note of what a lane has under way; with less than before, it or another of its tenant may have a turn."""
         under_way = place.lane.under_way
         has_less = under_way < place.under_way
         self._count(place, under_way, place.lane.delivery.weight if place.entered or under_way else 0)
         if has_less:
-            if place.ticket:
-                self._enter(place)
+            following = place if place.ticket else place.tenant.crowd.let_one_out()
+            if following is not None:
+                self._enter(following)
             if place.tenant.needed is not None:
                 self._enter_ring(place.tenant)
 
@@ -217,7 +218,8 @@ class _Allowance:
         reserve = whole // RESERVED_PART_OF_TENANT
         if lane.pace.is_slow(lane.under_way, now):
             return lane.under_way + reserve + 1
-        if lane.under_way < (whole - reserve) * lane.delivery.weight // max(1, weights):
+        # A fraction is one more for whoever comes first.
+        if lane.under_way < (whole - reserve) * lane.delivery.weight / max(1, weights):
             return min(lane.under_way, reserve) + 1
         return lane.under_way + 1
 
