@@ -177,7 +177,7 @@ class Scheduler:
         return bool(self._ring)
 
     def _note(self, place: _Place) -> None:
-        """Take note of what a lane has under way; with less than before, it or another of its tenant may have a turn."""
+        """Take note of what a lane has under way; with less than before, it or its tenant may have another turn."""
         under_way = place.lane.under_way
         has_less = under_way < place.under_way
         self._count(place, under_way, place.lane.delivery.weight if place.entered or under_way else 0)
