@@ -116,8 +116,9 @@ class Scheduler:
             tenant = self._ring.popleft()
             tenant.in_ring = False
             allowance = self._allowance(tenant, free)
-            for place in tenant.crowd.leave(allowance.left):
-                self._enter(place)
+            if tenant.crowd:
+                for place in tenant.crowd.leave(allowance.left):
+                    self._enter(place)
             if tenant.lanes and allowance.left:
                 entry = self._take_turn(tenant, allowance, now, left)
                 if entry is not None:

@@ -65,7 +65,6 @@ def test_isolation_size_and_shared_limits_are_measured(tmp_path: Path) -> None:
     assert by_name["tenant_share_error"] < 3
 
 
-@pytest.mark.serial
 def test_an_operator_with_forty_connections_has_nothing_to_write_when_nothing_changes(tmp_path: Path) -> None:
     _require_cluster_programs()
     found = _measured(tmp_path, "operator")
@@ -78,7 +77,6 @@ def test_an_operator_with_forty_connections_has_nothing_to_write_when_nothing_ch
     assert all(by_name[name] > 0 for name in OPERATOR_FIGURES if name.endswith("_s"))
 
 
-@pytest.mark.serial
 def test_a_rotation_under_load_costs_no_delivery(tmp_path: Path) -> None:
     _require_cluster_programs()
     by_name = {figure["name"]: figure["value"] for figure in _measured(tmp_path, "rotation")}
