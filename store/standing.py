@@ -36,7 +36,8 @@ READ_STANDINGS = statement(
         select connection_id from given_up where connection_id is not null
     )
     select c.uid, l.quarantined_at, l.quarantine_reason, l.effective_rps, l.effective_concurrency,
-           exists (select from integration.dead_letter d where d.connection_id = c.id), s.daily_limit, s.resets_at
+           exists (select from integration.dead_letter d where d.connection_id = c.id), s.daily_limit, s.resets_at,
+           l.state <> 'Quarantined' or l.probe_at is not null
     from outstanding o
     join integration.connection c on c.id = o.connection_id
     join integration.lane l on l.connection_id = o.connection_id
@@ -51,7 +52,7 @@ class Standing(NamedTuple):
     """How a connection stands.
 
     `rate` and `concurrency` are None where the spec's are in force; `daily_limit` and `rests_until` are there while all
-    calls of the day are made.
+    calls of the day are made; `is_probed` says whether a quarantine ends by itself once the partner is back.
     """
 
     quarantined_at: datetime | None = None
@@ -61,6 +62,7 @@ class Standing(NamedTuple):
     dead_letters: bool = False
     daily_limit: int | None = None
     rests_until: datetime | None = None
+    is_probed: bool = True
 
 
 AS_THE_SPEC_SAYS = Standing()

@@ -201,9 +201,10 @@ def _runtime(facts: Facts) -> Iterator[Found]:
     standing = facts.standing
     if standing.quarantined_at is not None:
         since, reason = standing.quarantined_at, standing.quarantine_reason or ""
+        tried_again = "tried again from time to time," if standing.is_probed else "tried again only"
         message = (
             f"deliveries are stopped since {since.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}, events wait: {cut(reason)};"
-            " tried again from time to time, when a credential changes, and on request by the annotation releaseAt"
+            f" {tried_again} when a credential changes, and on request by the annotation releaseAt"
         )
         yield "Quarantined", ConditionStatus.TRUE, "Quarantined", message
     if standing.rests_until is not None:

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.anyio
 
 
 async def test_what_stands_out_is_read_and_nothing_else(layer: "Layer") -> None:
-    names = ("quarantined", "slowed", "narrowed", "given-up", "well")
+    names = ("quarantined", "probed", "slowed", "narrowed", "given-up", "well")
     published = {name: await layer.publish(name=name) for name in names}
     daily = layer.spec(throttle={"dailyBudget": {"limit": 5, "resetZone": "UTC"}})
     published |= {name: await layer.publish(daily, name=name) for name in ("spent", "unspent", "of yesterday")}
@@ -24,7 +24,9 @@ async def test_what_stands_out_is_read_and_nothing_else(layer: "Layer") -> None:
         )
 
     change("quarantined", "state = 'Quarantined', quarantined_at = now(), quarantine_reason = '410 Gone'")
-    since = layer.value("select quarantined_at from integration.lane where quarantined_at is not null")
+    change("probed", "state = 'Quarantined', quarantined_at = now(), quarantine_reason = '500', probe_at = now()")
+    quarantined = "select quarantined_at from integration.lane where state = 'Quarantined' and probe_at is"
+    since, probed_since = layer.value(f"{quarantined} null"), layer.value(f"{quarantined} not null")
     change("slowed", "effective_rps = 2.5")
     change("narrowed", "effective_concurrency = 3")
     layer.admin.execute(
@@ -43,7 +45,8 @@ async def test_what_stands_out_is_read_and_nothing_else(layer: "Layer") -> None:
     told = {by_uid[uid]: standing for uid, standing in found.items()}
 
     assert told == {
-        "quarantined": Standing(since, "410 Gone"),
+        "quarantined": Standing(since, "410 Gone", is_probed=False),
+        "probed": Standing(probed_since, "500"),
         "slowed": Standing(rate=2.5),
         "narrowed": Standing(concurrency=3),
         "given-up": Standing(dead_letters=True),

@@ -162,6 +162,12 @@ def test_the_patch_leads_from_one_status_to_the_other(
         ({"credentials": Credentials("", problems=("{} is wrong",))}, "CredentialsInvalid", "correct the Secret"),
         ({"database_error": "{} is away", "epoch": None}, "DatabaseUnavailable", "tried again until"),
         ({"standing": Standing(NOW, "the partner said {}")}, "Quarantined", "by the annotation releaseAt"),
+        ({"standing": Standing(NOW, "500")}, "Quarantined", "from time to time, when a credential changes"),
+        (
+            {"standing": Standing(NOW, "410", is_probed=False)},
+            "Quarantined",
+            "only when a credential changes",
+        ),
     ],
 )
 def test_the_message_names_the_next_step(
