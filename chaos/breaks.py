@@ -14,7 +14,7 @@ from contracts.ids import ConnectionUid, MessageId, PublicEventId
 from contracts.outcomes import Outcome
 from delivery import consequences, effects, sending
 from delivery.window import Entry, Window
-from store import jobs
+from store import settlement
 from store.jobs import Job
 
 
@@ -38,8 +38,8 @@ def without_fence() -> None:
 
         return rewrite
 
-    exchange(jobs, "FINISH_JOBS", always(b"$2"))
-    exchange(jobs, "FENCE", always(b"$1"))
+    exchange(settlement, "FINISH_JOBS", always(b"$2"))
+    exchange(settlement, "FENCE", always(b"$1"))
 
 
 def without_order() -> None:

@@ -28,7 +28,6 @@ from store.errors import DatabaseUnreachableError
 from store.jobs import (
     EventRow,
     Job,
-    Settlement,
     due_jobs,
     held_jobs,
     lane_jobs,
@@ -36,10 +35,10 @@ from store.jobs import (
     load_events,
     next_due,
     probe_jobs,
-    settle,
     tail_jobs,
 )
 from store.lanes import read_lanes
+from store.settlement import Settlement, settle
 
 SPACING_SECONDS = 0.002
 """The least time between two passes: at load one pass serves many notifications."""

@@ -14,8 +14,9 @@ from delivery.health import Actor, Health, LaneState
 from delivery.pace import Pace
 from delivery.permits import Permits
 from delivery.window import WINDOW, Entry, Window
-from store.jobs import Job, LaneChange
+from store.jobs import Job
 from store.lanes import LaneRow
+from store.settlement import LaneChange
 
 TURN_SECONDS = 1.0
 """How often time alone may change something in a lane that has not all of its limits."""

@@ -1,9 +1,9 @@
 """Writing down what came of attempts, many at once.
 
 Results gather for some milliseconds and go out together: plain successes in one statement, everything else in one
-transaction (see `store.jobs` for what a kill at any point leaves behind). Only after the commit does a lane learn of
-it and let the next job of the subject go. A database that is away keeps the results waiting here; a lost lease makes
-them worthless, since the jobs have another owner: they are counted and dropped.
+transaction (see `store.settlement` for what a kill at any point leaves behind). Only after the commit does a lane
+learn of it and let the next job of the subject go. A database that is away keeps the results waiting here; a lost lease
+makes them worthless, since the jobs have another owner: they are counted and dropped.
 """
 
 import asyncio
@@ -28,7 +28,7 @@ from programs.reconnect import Reconnecting
 from store.collapsing import Superseding
 from store.database import Database
 from store.errors import LeaseLostError
-from store.jobs import AttemptRow, DeadLetter, Deferral, Settlement, Success, finish, settle
+from store.settlement import AttemptRow, DeadLetter, Deferral, Settlement, Success, finish, settle
 
 GATHER_SECONDS = 0.008
 """How long results gather before they are written. Delivery is over by then: this delays only the next of a subject."""

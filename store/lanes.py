@@ -4,7 +4,7 @@ A lane has at most one owner, a worker session whose lease is renewed by heartbe
 owner gives it back, or when the owner's session row is deleted: because its lease ran out, or because the same worker
 (by name: a pod, a slot of a supervisor) started again, which proves the former one dead. A foreign key frees the lanes
 of a deleted session in the same transaction and lets no dead session take one. Deleting the row waits for any
-settlement in progress, and every later one finds it gone: see `store.jobs`.
+settlement in progress, and every later one finds it gone: see `store.settlement`.
 
 Times are the database's throughout; a worker's wrong clock changes nothing here.
 """

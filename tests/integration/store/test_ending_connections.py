@@ -11,10 +11,10 @@ from store import removal
 from store.database import transaction
 from store.dispatch import NewJob, read_batch, read_cursor, read_routes, write_jobs
 from store.history import list_jobs
-from store.jobs import DeadLetter, Settlement, settle
 from store.lanes import acquire_lanes, open_session
 from store.publication import connection_states, retire
 from store.removal import remove, undelivered
+from store.settlement import DeadLetter, Settlement, settle
 
 if TYPE_CHECKING:
     from tests.integration.conftest import Layer, Published

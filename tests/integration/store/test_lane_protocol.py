@@ -23,8 +23,9 @@ from hypothesis.stateful import (
 from contracts.ids import ConnectionId, JobId, PoolId, SessionId, TenantId
 from store.database import Database
 from store.errors import LeaseLostError
-from store.jobs import AttemptRow, DeadLetter, Deferral, Job, Settlement, Success, due_jobs, finish, lane_jobs, settle
+from store.jobs import Job, due_jobs, lane_jobs
 from store.lanes import acquire_lanes, close_session, heartbeat, open_session, reap_sessions, release_lanes
+from store.settlement import AttemptRow, DeadLetter, Deferral, Settlement, Success, finish, settle
 
 if TYPE_CHECKING:
     from tests.integration.conftest import Layer

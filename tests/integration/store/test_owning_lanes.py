@@ -13,15 +13,8 @@ from store import publication
 from store.database import Database
 from store.errors import LeaseLostError
 from store.jobs import (
-    AttemptRow,
-    DeadLetter,
-    Deferral,
     Job,
-    LaneChange,
-    Settlement,
-    Success,
     due_jobs,
-    finish,
     held_jobs,
     lane_jobs,
     last_job,
@@ -29,7 +22,6 @@ from store.jobs import (
     load_events,
     next_due,
     probe_jobs,
-    settle,
     tail_jobs,
 )
 from store.lanes import (
@@ -44,6 +36,7 @@ from store.lanes import (
     release_lanes,
     take_tokens,
 )
+from store.settlement import AttemptRow, DeadLetter, Deferral, LaneChange, Settlement, Success, finish, settle
 
 if TYPE_CHECKING:
     from tests.integration.conftest import Layer

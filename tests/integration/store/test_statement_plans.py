@@ -35,6 +35,7 @@ from store import (
     replaying,
     replays,
     scopes,
+    settlement,
     standing,
     upkeep,
     watching,
@@ -152,7 +153,7 @@ def parameters_of(volume: Volume) -> dict[Statement, tuple[str, Sequence[object]
         jobs.HELD_JOBS: ("pool_a", (lanes_50, list(range(50)), 16), 50 * 16),
         jobs.LOAD_EVENTS: ("pool_a", (numbers(event_ids), times[0], times[-1]), 100),
         jobs.LOAD_DATA: ("pool_a", volume.events[0], 1),
-        jobs.FINISH_JOBS: (
+        settlement.FINISH_JOBS: (
             "pool_a",
             (
                 volume.pool,
@@ -169,10 +170,10 @@ def parameters_of(volume: Volume) -> dict[Statement, tuple[str, Sequence[object]
             ),
             200,
         ),
-        jobs.DEFER_JOBS: ("pool_a", (volume.pool, *deferral, [5.0] * 100), 200),
-        jobs.HOLD_JOBS: ("pool_a", (volume.pool, jobs_100), 200),
-        jobs.BURY_JOBS: ("pool_a", (volume.pool, *deferral, ["Invalid"] * 100, [""] * 100, [True] * 100), 200),
-        jobs.HASTEN_JOBS: ("pool_a", (volume.connections[:1],), 150),
+        settlement.DEFER_JOBS: ("pool_a", (volume.pool, *deferral, [5.0] * 100), 200),
+        settlement.HOLD_JOBS: ("pool_a", (volume.pool, jobs_100), 200),
+        settlement.BURY_JOBS: ("pool_a", (volume.pool, *deferral, ["Invalid"] * 100, [""] * 100, [True] * 100), 200),
+        settlement.HASTEN_JOBS: ("pool_a", (volume.connections[:1],), 150),
         deadlines.EXPIRE_JOBS: (
             "pool_a",
             (
@@ -270,11 +271,11 @@ GUARDED = [
     jobs.HELD_JOBS,
     jobs.LOAD_EVENTS,
     jobs.LOAD_DATA,
-    jobs.FINISH_JOBS,
-    jobs.DEFER_JOBS,
-    jobs.HOLD_JOBS,
-    jobs.BURY_JOBS,
-    jobs.HASTEN_JOBS,
+    settlement.FINISH_JOBS,
+    settlement.DEFER_JOBS,
+    settlement.HOLD_JOBS,
+    settlement.BURY_JOBS,
+    settlement.HASTEN_JOBS,
     pools.READ_DEMAND,
     standing.READ_STANDINGS,
     dispatch.READ_NEW_EVENTS,
@@ -321,7 +322,7 @@ def test_a_batch_reads_what_it_returns_by_index(volume: Volume, queue_options: s
         (jobs.LANE_JOBS, "job_ready"),
         (jobs.DUE_JOBS, "job_deferred"),
         (jobs.HELD_JOBS, "job_held"),
-        (jobs.FINISH_JOBS, "job_pkey"),
+        (settlement.FINISH_JOBS, "job_pkey"),
     ],
     ids=lambda value: value if isinstance(value, str) else value.name,
 )

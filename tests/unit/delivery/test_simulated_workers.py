@@ -46,8 +46,9 @@ from delivery.settings import WorkerSettings
 from delivery.worker import Worker
 from store.collapsing import Waiting
 from store.errors import DatabaseUnreachableError, LeaseLostError
-from store.jobs import AttemptRow, EventRow, Job, Settled, Settlement, Success
+from store.jobs import EventRow, Job
 from store.lanes import LaneRow, Share
+from store.settlement import AttemptRow, Settled, Settlement, Success
 from store.transitions import Transition
 
 T = TypeVar("T")
