@@ -2,7 +2,7 @@
 # Each target sets up what it needs, with nothing on the machine but Python 3.11+, make and git.
 
 PYTHON ?= python3
-WORKERS ?= 3
+WORKERS ?= 2
 ARGS ?=
 
 UV_VERSION := 0.13.9

@@ -5,6 +5,7 @@ import re
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +81,25 @@ def helm(own_cluster: ControlPlane, tmp_path: Path) -> Iterator[Helm]:
     yield helm
     for release in helm("list", "--namespace", NAMESPACE, "--short").split():
         helm("uninstall", release, "--namespace", NAMESPACE, "--wait")
-    own_cluster.kubectl("delete", *DEFINITIONS, "--ignore-not-found")
+    remove_definitions(own_cluster)
+
+
+def remove_definitions(cluster: ControlPlane) -> None:
+    """Delete the definitions.
+
+    The API server holds them by a finalizer of its own until all objects are deleted. If it cannot find out about that
+    right after they were made, it tries again minutes later.
+    """
+
+    def are_gone() -> bool:
+        return not cluster.kubectl("get", *DEFINITIONS, "--ignore-not-found", "--output=name").strip()
+
+    cluster.kubectl("delete", *DEFINITIONS, "--ignore-not-found", "--wait=false")
+    if not eventually(are_gone):
+        for name in cluster.kubectl("get", *DEFINITIONS, "--ignore-not-found", "--output=name").split():
+            with suppress(KubectlError):  # it has gone meanwhile
+                cluster.kubectl("patch", name, "--type=merge", '--patch={"metadata":{"finalizers":null}}')
+        assert eventually(are_gone)
 
 
 def install(helm: Helm, values: dict[str, Any]) -> None:

@@ -27,10 +27,14 @@ def test_a_kubelet_stopped_at_any_moment_leaves_no_connection_open(cluster: "Con
             async with httpx.AsyncClient(
                 base_url=cluster.url, verify=cluster.admin_tls(), timeout=60.0, trust_env=False
             ) as client:
-                asking = asyncio.create_task(ask(Api(client)))
+                api = Api(client)
+                asking = asyncio.create_task(ask(api))
                 await asyncio.sleep(number * 0.0005)
-                asking.cancel()
+                for _ in range(2):
+                    asking.cancel()
+                    await asyncio.sleep(0)
                 await asyncio.gather(asking, return_exceptions=True)
+                await api.finish()
 
     asyncio.run(stop_at_each_moment())
 

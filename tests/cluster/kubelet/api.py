@@ -3,7 +3,6 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator, Coroutine
-from contextlib import suppress
 from typing import Any
 
 import httpx
@@ -19,6 +18,15 @@ class Api:
 
     def __init__(self, client: httpx.AsyncClient) -> None:
         self._client = client
+        self._forsaken: set[asyncio.Task[httpx.Response]] = set()
+
+    async def finish(self) -> None:
+        """Wait for requests whose callers were cancelled, and close what comes of them."""
+        if self._forsaken:
+            ended, _ = await asyncio.wait(self._forsaken, timeout=CLOSING_SECONDS)
+            for request in ended:
+                if request.exception() is None:
+                    await request.result().aclose()
 
     async def request(
         self, method: str, path: str, body: object = None, content_type: str = "application/json"
@@ -27,7 +35,7 @@ class Api:
         content = None if body is None else json.dumps(body)
         while True:
             try:
-                answer = await _undisturbed(
+                answer = await self._undisturbed(
                     self._client.request(method, path, content=content, headers={"Content-Type": content_type})
                 )
             except httpx.TransportError:
@@ -82,7 +90,7 @@ class Api:
         parameters = {"watch": "true", "resourceVersion": version}
         patience = httpx.Timeout(60.0, read=None)
         request = self._client.build_request("GET", path, params=parameters, timeout=patience)
-        answer = await _undisturbed(self._client.send(request, stream=True))
+        answer = await self._undisturbed(self._client.send(request, stream=True))
         try:
             if answer.is_error:
                 await asyncio.sleep(RETRY_SECONDS)
@@ -95,19 +103,17 @@ class Api:
         finally:
             await answer.aclose()
 
+    async def _undisturbed(self, asking: Coroutine[object, object, httpx.Response]) -> httpx.Response:
+        """Let a request come to its answer although the caller is cancelled meanwhile, once or more often.
 
-async def _undisturbed(asking: Coroutine[object, object, httpx.Response]) -> httpx.Response:
-    """Let a request come to its answer although the caller is cancelled meanwhile, and then close it.
-
-    httpcore closes no connection whose TLS handshake is cancelled: it would stay open until the process ends.
-    """
-    task = asyncio.create_task(asking)
-    try:
-        return await asyncio.shield(task)
-    except asyncio.CancelledError:
-        with suppress(httpx.TransportError, TimeoutError):
-            await (await asyncio.wait_for(task, CLOSING_SECONDS)).aclose()
-        raise
+        httpcore closes no connection whose TLS handshake is cancelled: it would stay open until the process ends.
+        """
+        request = asyncio.create_task(asking)
+        try:
+            return await asyncio.shield(request)
+        except asyncio.CancelledError:
+            self._forsaken.add(request)
+            raise
 
 
 class ApiError(Exception):

@@ -128,6 +128,7 @@ class ProcessKubelet:
                 for task in self._tasks:
                     task.cancel()
                 await asyncio.gather(*self._tasks, return_exceptions=True)
+                await api.finish()
 
     def _take_in(self, api: Api, probes: httpx.AsyncClient, kind: str, found: list[Object] | Object) -> None:
         if isinstance(found, list):
