@@ -132,11 +132,14 @@ class Intake:
 
     async def _read_backlogs(self, database: Database) -> None:
         hungry = {lane: None for lane in self._desk.hungry if lane.jobs.backlogged and lane.has_room}
+        self._desk.hungry = hungry
+        if not hungry:
+            return
         wanted = portions(hungry, self._desk.lanes.values(), time.monotonic())
         # Those that are not served now stay in front.
         self._desk.hungry = {lane: None for lane in hungry if lane not in wanted}
         if not wanted:
-            self._spacing = IDLE_SPACING_SECONDS if hungry else SPACING_SECONDS
+            self._spacing = IDLE_SPACING_SECONDS
             return
         with _being_read(wanted):
             jobs = await lane_jobs(database, [(lane.id, lane.jobs.cursor, number) for lane, number in wanted.items()])

@@ -23,8 +23,8 @@ WINDOW_AT_LEAST = 8
 def portions(hungry: Iterable[Lane], owned: Iterable[Lane], now: float) -> dict[Lane, int]:
     """Return how many jobs to read of which lanes, those first that come first, and give all of them their windows.
 
-    A tenant that has something in memory has its share, although nothing may have to be read for it now; and one that
-    has its share in memory, ready to be sent, can wait.
+    Call with at least one hungry lane. A tenant that has something in memory has its share, although nothing may have
+    to be read for it now; and one that has its share in memory, ready to be sent, can wait.
     """
     ready: Counter[TenantId] = Counter()
     for lane in owned:
@@ -34,7 +34,7 @@ def portions(hungry: Iterable[Lane], owned: Iterable[Lane], now: float) -> dict[
     by_tenant: dict[TenantId, list[Lane]] = {}
     for lane in hungry:
         by_tenant.setdefault(lane.connection.tenant, []).append(lane)
-    tenants = max(1, len(by_tenant.keys() | ready.keys()))
+    tenants = len(by_tenant.keys() | ready.keys())
     in_memory, at_once = MEMORY_JOBS // tenants, JOBS_AT_ONCE // tenants
     for lanes in by_tenant.values():
         for lane in lanes:
