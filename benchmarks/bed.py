@@ -13,7 +13,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from types import TracebackType
+from typing import Any, NamedTuple, Self
 from uuid import uuid4
 
 import psutil
@@ -38,14 +39,13 @@ _ROLES = {
     "bench_operator": Group.OPERATOR,
 }
 
-
-@dataclass(frozen=True, slots=True)
-class Cpu:
-    """CPU seconds by part."""
-
-    postgres: float
-    programs: float
-    sink: float
+_EMIT = """
+select integration.emit_events(
+    %(tenant)s, array_fill('company.updated'::text, array[%(events)s::int]),
+    (select array_agg(i::text) from generate_series(1, %(events)s) i),
+    (select array_agg(jsonb_build_object('id', i::text, 'name', 'Kestrel Instruments GmbH', 'country', 'DE',
+                                         'employees', 412)) from generate_series(1, %(events)s) i))
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +91,17 @@ class Bed:
     def admin(self, database: str | None = None) -> psycopg.Connection[tuple[Any, ...]]:
         """Connect as superuser, in autocommit mode."""
         return psycopg.connect(self.server.dsn(database or self._database), autocommit=True)
+
+    def count(self, what: str) -> int:
+        """Count as the superuser: `what` is all of the query that follows `select`."""
+        with self.admin() as admin:
+            row = admin.execute(f"select {what}".encode()).fetchone()
+        return row[0] if row else 0
+
+    def emit(self, tenant: str, events: int) -> None:
+        """Emit so many events of one tenant, of different subjects."""
+        with self.admin() as admin:
+            admin.execute(_EMIT, {"tenant": tenant, "events": events})
 
     def dsn(self, role: str) -> str:
         """Return the connection string of a role."""
@@ -157,7 +168,7 @@ class Bed:
 
 
 class Sink:
-    """A sink process."""
+    """A sink process, for the length of a block."""
 
     def __init__(self, directory: Path) -> None:
         self._file = directory / "arrivals"
@@ -182,8 +193,12 @@ class Sink:
             lines = (line.split(b" ", 2) for line in file)
             return [Arrival(float(at), path.decode(), body) for at, path, body in lines]
 
-    def close(self) -> None:
-        """End the process."""
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._process.communicate(timeout=10)
 
     def _ask(self, what: str) -> str:

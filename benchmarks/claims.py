@@ -18,6 +18,11 @@ from store.jobs import lane_jobs, load_events
 LANES = 100
 ROUNDS = 40
 JOBS_A_ROUND = 10
+EVENTS = (
+    "select integration.emit_events('t0', array_fill('ext.bench.event'::text, array[1000]), "
+    "(select array_agg(i::text) from generate_series(1, 1000) i), "
+    "(select array_agg(jsonb_build_object('id', i, 'name', repeat('x', 300))) from generate_series(1, 1000) i))"
+)
 JOBS = """
 insert into integration.job (pool_id, id, connection_id, route_id, event_id, event_at, subject)
 select 1, nextval('integration.job_id'), {connection}, 1, id, at, i
@@ -34,11 +39,7 @@ async def claim_seconds(bed: Bed, *, backlog: int, quarantined: int, dead: int) 
     bed.reset()
     await bed.publish(LANES * 2, url="http://127.0.0.1:9/", tenants=1)
     with bed.admin() as admin, bed.admin() as holder:
-        admin.execute(
-            "select integration.emit_events('t0', array_fill('ext.bench.event'::text, array[1000]), "
-            "(select array_agg(i::text) from generate_series(1, 1000) i), "
-            "(select array_agg(jsonb_build_object('id', i, 'name', repeat('x', 300))) from generate_series(1, 1000) i))"
-        )
+        admin.execute(EVENTS)
         admin.execute(
             "update integration.lane set state = 'Quarantined', quarantined_at = now(), quarantine_reason = 'bench' "
             "where connection_id > %s",

@@ -4,14 +4,13 @@ import asyncio
 import os
 import subprocess
 import sys
-import time
 from collections import Counter
-from collections.abc import Callable
 
 from benchmarks.bed import Bed, Endpoint, Sink
 from benchmarks.load import SCRIPT, latencies, programs, warm_up
 from benchmarks.queue import drained, fill
 from benchmarks.result import Result, percentile
+from benchmarks.waiting import until
 
 HEALTHY = 49
 ILL = ("hang", "drip", "limit")
@@ -23,13 +22,6 @@ CONNECTIONS_OF_MANY = 500
 LIVE_RATE = 200
 FIRST_LIVE = 5_000_000
 """Where live events begin to count, so that no replayed event has one of their subjects."""
-
-DATA = "jsonb_build_object('id', i::text, 'name', 'Kestrel Instruments GmbH', 'country', 'DE', 'employees', 412)"
-EMIT = (
-    "select integration.emit_events(%s, array_fill('company.updated'::text, array[%s::int]), "
-    "(select array_agg(i::text) from generate_series(1, %s) i), "
-    f"(select array_agg({DATA}) from generate_series(1, %s) i))"
-)
 
 
 def dead_partner(bed: Bed, seconds: int, rounds: int) -> tuple[list[float], list[float]]:
@@ -47,8 +39,7 @@ def dead_partner(bed: Bed, seconds: int, rounds: int) -> tuple[list[float], list
     )
     for _ in range(rounds):
         bed.reset()
-        sink = Sink(bed.directory)
-        try:
+        with Sink(bed.directory) as sink:
             endpoints = [Endpoint(f"t{number}", sink.url, {}) for number in range(HEALTHY)]
             endpoints += [Endpoint(f"t{HEALTHY + i}", f"{sink.base_url}/{how}", {}) for i, how in enumerate(ILL)]
             asyncio.run(bed.publish_each(endpoints))
@@ -65,32 +56,25 @@ def dead_partner(bed: Bed, seconds: int, rounds: int) -> tuple[list[float], list
                     first=1_000_000,
                     arrives=lambda number: (number - 1) % 5 != 0,
                 )
-        finally:
-            sink.close()
     return alone, beside
 
 
 def tenant_shares(bed: Bed, events: int) -> Counter[str]:
     """Return how much each tenant got while all had a backlog: one has 500 connections, 20 have one each."""
     bed.reset()
-    sink = Sink(bed.directory)
-    try:
+    with Sink(bed.directory) as sink:
         endpoints = [Endpoint("t0", f"{sink.url}/t0") for _ in range(CONNECTIONS_OF_MANY)]
         endpoints += [Endpoint(f"t{i}", f"{sink.url}/t{i}") for i in range(1, TENANTS_OF_ONE + 1)]
         asyncio.run(bed.publish_each(endpoints))
         of_many = -(-events // CONNECTIONS_OF_MANY) + 1
-        with bed.admin() as admin:
-            for number in range(TENANTS_OF_ONE + 1):
-                count = events if number else of_many
-                admin.execute(EMIT, (f"t{number}", count, count, count))
+        for number in range(TENANTS_OF_ONE + 1):
+            bed.emit(f"t{number}", events if number else of_many)
         jobs = events * TENANTS_OF_ONE + of_many * CONNECTIONS_OF_MANY
         with bed.program("dispatcher"):
-            until(lambda: _jobs(bed) == jobs)
+            until(lambda: bed.count("count(*) from integration.job") == jobs, "everything is dispatched")
         with bed.program("worker"):
-            until(lambda: sink.count() == jobs)
+            until(lambda: sink.count() == jobs, "everything has arrived")
         arrivals = [arrival.path.removeprefix("/hook/") for arrival in sorted(sink.take())]
-    finally:
-        sink.close()
     return _while_all_wait(arrivals)
 
 
@@ -110,8 +94,7 @@ def _while_all_wait(arrivals: list[str]) -> Counter[str]:
 def replay_beside_live(bed: Bed, history: int, seconds: int) -> tuple[list[float], list[float], int]:
     """Return latencies (ms) of live events alone and beside a replay to the same connection, and what it delivered."""
     bed.reset()
-    sink = Sink(bed.directory)
-    try:
+    with Sink(bed.directory) as sink:
         asyncio.run(bed.publish(1, url=sink.url))
         fill(bed, history, tenants=1)
         with bed.program("noop-worker"):
@@ -121,11 +104,7 @@ def replay_beside_live(bed: Bed, history: int, seconds: int) -> tuple[list[float
             alone = latencies(bed, sink, SCRIPT, LIVE_RATE, seconds, first=FIRST_LIVE)
             _start_replay(bed)
             beside = latencies(bed, sink, SCRIPT, LIVE_RATE, seconds, first=2 * FIRST_LIVE)
-            with bed.admin() as admin:
-                row = admin.execute("select count(*) from integration.attempt where replay_id is not null").fetchone()
-        return alone, beside, row[0] if row else 0
-    finally:
-        sink.close()
+        return alone, beside, bed.count("count(*) from integration.attempt where replay_id is not null")
 
 
 def _start_replay(bed: Bed) -> None:
@@ -133,21 +112,6 @@ def _start_replay(bed: Bed) -> None:
     environment = {**os.environ, "INTEGRATIONS_DATABASE_URL": bed.server.dsn("bench")}
     command += ["--since", "24h", "--requested-by", "bench", "--reason", "bench"]
     subprocess.run(command, env=environment, check=True, stdout=subprocess.DEVNULL)
-
-
-def _jobs(bed: Bed) -> int:
-    with bed.admin() as admin:
-        row = admin.execute("select count(*) from integration.job").fetchone()
-    return row[0] if row else 0
-
-
-def until(condition: Callable[[], bool]) -> None:
-    """Wait until something holds."""
-    deadline = time.monotonic() + 300
-    while not condition():
-        if time.monotonic() > deadline:
-            raise RuntimeError("it took too long")
-        time.sleep(0.1)
 
 
 def results(bed: Bed, scale: float) -> list[Result]:

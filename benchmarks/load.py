@@ -27,8 +27,7 @@ select integration.emit_event('t0', 'company.updated', :subject::text,
 def closed_loop(bed: Bed, fan_out: int, seconds: int) -> dict[str, float]:
     """Let 32 producers commit single events as fast as they can; measure until everything has arrived."""
     bed.reset()
-    sink = Sink(bed.directory)
-    try:
+    with Sink(bed.directory) as sink:
         asyncio.run(bed.publish(fan_out, url=sink.url))
         with programs(bed) as running:
             warm_up(bed, sink, fan_out)
@@ -63,21 +62,16 @@ def closed_loop(bed: Bed, fan_out: int, seconds: int) -> dict[str, float]:
                 "statements": float((statements or (0,))[0]) / deliveries,
                 "wal_bytes": float((wal or (0,))[0]) / deliveries,
             }
-    finally:
-        sink.close()
 
 
 def open_loop(bed: Bed, rate: int, seconds: int) -> list[float]:
     """Emit at a fixed rate; return milliseconds from each producer's commit to the arrival at the sink."""
     bed.reset()
-    sink = Sink(bed.directory)
-    try:
+    with Sink(bed.directory) as sink:
         asyncio.run(bed.publish(1, url=sink.url))
         with programs(bed):
             warm_up(bed, sink, 1)
             return latencies(bed, sink, SCRIPT, rate, seconds)
-    finally:
-        sink.close()
 
 
 def latencies(
@@ -138,10 +132,10 @@ def results(bed: Bed, scale: float) -> list[Result]:
         found.append(Result.at_most("wal_bytes_per_delivery", wal, wal_goal, "bytes", f"{begin}emit_event included"))
     goals = {200: (5, 25), 1000: (10, 50)}
     for rate in (50, 200, 500, 1000):
-        latencies = open_loop(bed, rate, max(2, int(20 * scale)))
-        detail = f"{rate}/s: {len(latencies)} events, the slowest {max(latencies):.1f} ms"
+        waits = open_loop(bed, rate, max(2, int(20 * scale)))
+        detail = f"{rate}/s: {len(waits)} events, the slowest {max(waits):.1f} ms"
         for name, share, goal in zip(("p50", "p99"), (0.5, 0.99), goals.get(rate, (None, None)), strict=True):
-            found.append(Result.at_most(f"latency_{name}_ms", percentile(latencies, share), goal, "ms", detail))
+            found.append(Result.at_most(f"latency_{name}_ms", percentile(waits, share), goal, "ms", detail))
     return found
 
 

@@ -8,8 +8,9 @@ import time
 from collections import Counter
 
 from benchmarks.bed import Bed
-from benchmarks.operator_bed import OperatorBed, open_operator_bed, until
+from benchmarks.operator_bed import OperatorBed, open_operator_bed
 from benchmarks.result import Result, percentile
+from benchmarks.waiting import until
 
 SIZES = (500, 5000)
 SMALLEST = 40

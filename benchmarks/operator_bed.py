@@ -23,6 +23,7 @@ import psutil
 import psycopg
 
 from benchmarks.bed import Bed
+from benchmarks.waiting import DEADLINE_SECONDS, until
 from tests.cluster.audit import AuditRecord
 from tests.cluster.control_plane import ControlPlane, free_port
 from tests.cluster.helm import Helm
@@ -35,7 +36,6 @@ CONNECTIONS_PER_TENANT = 10
 
 _AT_ONCE = 16
 _QUIET_SECONDS = 5.0
-_DEADLINE_SECONDS = 900.0
 _WRITES = {"create", "update", "patch", "delete", "deletecollection"}
 _SIGNING = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 
@@ -157,7 +157,7 @@ class OperatorBed:
 
     def wait_for_quiet(self) -> None:
         """Wait until operators have had nothing to ask for a while."""
-        deadline = time.monotonic() + _DEADLINE_SECONDS
+        deadline = time.monotonic() + DEADLINE_SECONDS
         while True:
             mark = self.mark()
             time.sleep(_QUIET_SECONDS)
@@ -235,7 +235,7 @@ class OperatorBed:
                             seen.setdefault(name, now)
                         await asyncio.sleep(0.01)
 
-            async with asyncio.timeout(_DEADLINE_SECONDS), asyncio.TaskGroup() as group:
+            async with asyncio.timeout(DEADLINE_SECONDS), asyncio.TaskGroup() as group:
                 group.create_task(look())
                 for number, name in enumerate(names):
                     group.create_task(apply(number * every_seconds, name))
@@ -273,15 +273,6 @@ def open_operator_bed(bed: Bed, size: int) -> Iterator[OperatorBed]:
         cluster.client() as api,
     ):
         yield OperatorBed(bed, cluster, api, size)
-
-
-def until(what: Callable[[], bool], description: str, every_seconds: float = 0.1) -> None:
-    """Wait until something is so."""
-    deadline = time.monotonic() + _DEADLINE_SECONDS
-    while not what():
-        if time.monotonic() > deadline:
-            raise RuntimeError(f"not in {_DEADLINE_SECONDS:.0f} s: {description}")
-        time.sleep(every_seconds)
 
 
 _Named = tuple[str, Place]

@@ -18,8 +18,9 @@ import psycopg
 import standardwebhooks
 
 from benchmarks.bed import Bed
-from benchmarks.operator_bed import OperatorBed, open_operator_bed, until
+from benchmarks.operator_bed import OperatorBed, open_operator_bed
 from benchmarks.result import Result, percentile
+from benchmarks.waiting import until
 from tests.cluster.kubelet.process_kubelet import ProcessKubelet
 
 ROTATIONS = 20

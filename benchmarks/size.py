@@ -4,10 +4,10 @@ import asyncio
 import time
 
 from benchmarks.bed import Bed, Endpoint, Sink, cpu_of
-from benchmarks.claims import JOBS
-from benchmarks.isolation import until
+from benchmarks.claims import EVENTS, JOBS
 from benchmarks.load import SCRIPT, arrived_all, programs
 from benchmarks.result import Result
+from benchmarks.waiting import until
 
 FAN_OUT = 10
 PRODUCERS = 16
@@ -15,19 +15,19 @@ RATE = 100
 """Events a second: a thousand deliveries, which two cores do in either case without being short of CPU."""
 
 BACKLOGGED = 100
+OWNED = "count(*) from integration.lane where owner is not null"
 SLOW = {"throttle": {"requestsPerSecond": 1, "burst": 1, "concurrency": 1}}
 
 
 def cpu_per_delivery(bed: Bed, connections: int, events: int, settle_seconds: float) -> float:
     """Return CPU seconds a delivery of all programs and PostgreSQL, every event going to ten of the connections."""
     bed.reset()
-    sink = Sink(bed.directory)
     tenants = connections // FAN_OUT
     script = f"\\set tenant (:client_id + {PRODUCERS} * :n) % {tenants}\n" + SCRIPT.replace("'t0'", "'t' || :tenant")
-    try:
+    with Sink(bed.directory) as sink:
         asyncio.run(bed.publish(connections, url=sink.url, tenants=tenants))
         with programs(bed) as running:
-            until(lambda: _owned(bed) == connections)
+            until(lambda: bed.count(OWNED) == connections, "every connection has a worker")
             time.sleep(settle_seconds)
             before = bed.postgres_cpu() + cpu_of(*running)
             options = ("-c", str(PRODUCERS), "-j", "1", "-t", str(events // PRODUCERS), "-R", str(RATE), "-D", "n=0")
@@ -35,8 +35,6 @@ def cpu_per_delivery(bed: Bed, connections: int, events: int, settle_seconds: fl
             deliveries = events // PRODUCERS * PRODUCERS * FAN_OUT
             arrived_all(sink, deliveries)
             return (bed.postgres_cpu() + cpu_of(*running) - before) / deliveries
-    finally:
-        sink.close()
 
 
 def worker_memory(bed: Bed, backlog: int, settle_seconds: float) -> float:
@@ -44,16 +42,12 @@ def worker_memory(bed: Bed, backlog: int, settle_seconds: float) -> float:
     bed.reset()
     asyncio.run(bed.publish_each([Endpoint("t0", "http://127.0.0.1:9/", SLOW) for _ in range(BACKLOGGED)]))
     with bed.admin() as admin:
-        admin.execute(
-            "select integration.emit_events('t0', array_fill('ext.bench.event'::text, array[1000]), "
-            "(select array_agg(i::text) from generate_series(1, 1000) i), "
-            "(select array_agg(jsonb_build_object('id', i, 'name', repeat('x', 300))) from generate_series(1, 1000) i))"
-        )
+        admin.execute(EVENTS)
         if backlog:
             admin.execute(JOBS.format(connection=f"1 + i % {BACKLOGGED}", jobs=backlog))
         admin.execute("analyze integration.job")
     with bed.program("noop-worker") as worker:
-        until(lambda: _owned(bed) == BACKLOGGED)
+        until(lambda: bed.count(OWNED) == BACKLOGGED, "every connection has a worker")
         time.sleep(settle_seconds)
         return float(worker.memory_full_info().uss)
 
@@ -71,9 +65,3 @@ def results(bed: Bed, scale: float) -> list[Result]:
     detail = f"{full / 1e6:.1f} MB with {jobs:,} jobs, {none / 1e6:.1f} MB with none"
     found.append(Result.at_most("worker_backlog_mb", (full - none) / 1e6, 5, "MB", detail))
     return found
-
-
-def _owned(bed: Bed) -> int:
-    with bed.admin() as admin:
-        row = admin.execute("select count(*) from integration.lane where owner is not null").fetchone()
-    return row[0] if row else 0

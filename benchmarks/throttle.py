@@ -4,36 +4,36 @@ import asyncio
 from contextlib import ExitStack
 
 from benchmarks.bed import Bed, Endpoint, Sink
-from benchmarks.isolation import EMIT, until
 from benchmarks.result import Result
+from benchmarks.waiting import until
 
 REPLICAS = 4
 CONNECTIONS = 8
 RATE = 100
 BURST = 10
+BUSY_WORKERS = "count(distinct owner) from integration.lane"
 
 
 def deliveries_in(bed: Bed, seconds: int) -> int:
     """Return how many requests four workers send in so many seconds under one limit, from a backlog, when all run."""
     bed.reset()
-    sink = Sink(bed.directory)
     throttle = {"scope": "account", "requestsPerSecond": RATE, "burst": BURST, "concurrency": 64}
     events = RATE * (seconds + 30)
-    try:
+    with Sink(bed.directory) as sink:
         asyncio.run(bed.publish_each([Endpoint("t0", sink.url, {"throttle": throttle}) for _ in range(CONNECTIONS)]))
-        with bed.admin() as admin:
-            admin.execute(EMIT, ("t0", *(-(-events // CONNECTIONS),) * 3))
+        bed.emit("t0", -(-events // CONNECTIONS))
         with ExitStack() as stack:
             stack.enter_context(bed.program("dispatcher"))
             for _ in range(REPLICAS):
                 stack.enter_context(bed.program("worker"))
-            until(lambda: _busy_workers(bed) == REPLICAS)
-            until(lambda: sink.count() > 2 * RATE)
+            until(
+                lambda: bed.count("count(distinct owner) from integration.lane") == REPLICAS,
+                "every worker has connections",
+            )
+            until(lambda: sink.count() > 2 * RATE, "requests flow")
             sink.take()
-            until(lambda: sink.count() > RATE * (seconds + 2))
+            until(lambda: sink.count() > RATE * (seconds + 2), f"{seconds} s have passed")
             arrivals = sorted(arrival.at for arrival in sink.take())
-    finally:
-        sink.close()
     begin = arrivals[0]
     return sum(at < begin + seconds for at in arrivals)
 
@@ -45,9 +45,3 @@ def results(bed: Bed, scale: float) -> list[Result]:
     allowed = RATE * seconds
     detail = f"{delivered:,} in {seconds} s by {REPLICAS} workers, {allowed:,} allowed"
     return [Result.at_most("throttle_error", abs(delivered / allowed - 1), 0.02, "of the limit", detail)]
-
-
-def _busy_workers(bed: Bed) -> int:
-    with bed.admin() as admin:
-        row = admin.execute("select count(distinct owner) from integration.lane where owner is not null").fetchone()
-    return row[0] if row else 0
