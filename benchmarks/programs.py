@@ -7,13 +7,11 @@ answers at once, which leaves only our own work to be measured.
 import asyncio
 import signal
 import sys
-from typing import ClassVar
 
 import uvloop
 
 from connectors.connector import Connection, Delivery
 from connectors.context import ConnectorContext
-from contracts.connection import Provider
 from contracts.outcomes import Delivered, Report
 from delivery.dispatcher import Dispatcher
 from delivery.settings import DispatcherSettings, WorkerSettings
@@ -25,7 +23,6 @@ from programs.logs import set_up_logging
 class NoopConnector:
     """Delivers nothing, successfully."""
 
-    provider: ClassVar[Provider] = Provider.WEBHOOK
     _report = Report(Delivered(), 204)
 
     async def send(self, delivery: Delivery) -> Report:  # noqa: ARG002 -- nothing is sent

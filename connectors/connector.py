@@ -7,10 +7,10 @@ concurrently; it never raises for what a partner does, but answers with a Report
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import ClassVar, NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from connectors.context import ConnectorContext
-from contracts.connection import ConnectionSpec, Provider
+from contracts.connection import ConnectionSpec
 from contracts.ids import ConnectionUid, MessageId, PublicEventId, TenantId
 from contracts.outcomes import Report
 
@@ -47,10 +47,22 @@ class Delivery(NamedTuple):
     sent_at: float
 
 
+@dataclass(frozen=True, slots=True)
+class Action:
+    """Something a connector can do with an event; `events` are the types it takes, as patterns.
+
+    A route that names no action has the first that takes all its events. `takes_fields`: whether the route may map
+    fields to the partner's properties for it.
+    """
+
+    name: str
+    events: tuple[str, ...]
+    summary: str
+    takes_fields: bool = False
+
+
 class Connector(Protocol):
     """One open connection to a partner."""
-
-    provider: ClassVar[Provider]
 
     async def send(self, delivery: Delivery) -> Report:
         """Deliver once and say what came of it; bounded by the connection's timeout."""
@@ -113,8 +125,32 @@ class HasEndpoint(Protocol):
         """Return it with all credentials read; raise CredentialMissingError or UnusableCredentialError."""
 
 
+class Finding(NamedTuple):
+    """Something that was looked at in a partner's account; `advice` says what to do, and is empty if all is well."""
+
+    what: str
+    found: str
+    advice: str = ""
+
+
+@runtime_checkable
+class ChecksAccount(Protocol):
+    """A connector that can ask its partner who we are there, and whether the routes fit what is there."""
+
+    async def check_account(self) -> Sequence[Finding]:
+        """Ask, and change nothing at the partner; ends with the first finding that has an advice. Raises nothing."""
+
+
 class ConnectorFactory(Protocol):
-    """How a provider's connector is opened."""
+    """How a provider's connector is opened; in most cases the connector's class."""
 
     def __call__(self, connection: Connection, context: ConnectorContext) -> Connector:
         """Open a connector; does no I/O."""
+
+
+class ConnectorType(ConnectorFactory, Protocol):
+    """A connector's class, as it is registered."""
+
+    @property
+    def actions(self) -> tuple[Action, ...]:
+        """All that it can do, for any of its connections."""

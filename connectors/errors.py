@@ -7,7 +7,11 @@
     │   ├── NotSentError            no connection came about; the partner surely did not see the request
     │   └── NoAnswerError           sent, at least in part, and unanswered; the partner may have acted on it
     ├── UnusableCredentialError     a Secret is there, but its value is not what the connector needs
-    └── NoConnectorError            nothing installed serves the provider
+    ├── NoConnectorError            nothing installed serves the provider
+    ├── NoStateError                the program that opened the connector keeps nothing for it
+    ├── LinkHeldError               another process has the right to make this record
+    ├── ReconnectNeededError        a person has to connect the account again
+    └── TokensUnavailableError      no access token can be had at the moment
 
 Messages are safe to store and show: they name hosts, addresses, Secrets and keys, never values, paths or queries.
 For that reason errors of the HTTP library, whose texts hold whole addresses, are replaced and never chained.
@@ -44,3 +48,27 @@ class UnusableCredentialError(ConnectorError):
 
 class NoConnectorError(ConnectorError):
     """Nothing installed serves the provider."""
+
+
+class NoStateError(ConnectorError):
+    """The program that opened the connector keeps nothing for it: only workers do."""
+
+
+class LinkHeldError(ConnectorError):
+    """Another process has the right to make this record, at most for `seconds` more."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(f"another process is making this record; its right ends in {seconds:.0f} s")
+        self.seconds = seconds
+
+
+class ReconnectNeededError(ConnectorError):
+    """The account was never connected, or its grant was revoked: a person has to connect it again."""
+
+
+class TokensUnavailableError(ConnectorError):
+    """The partner gives no access token at the moment; `retry_after_seconds` if it said when it will."""
+
+    def __init__(self, message: str, retry_after_seconds: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_seconds = retry_after_seconds

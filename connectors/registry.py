@@ -1,7 +1,7 @@
 """Which connector serves which provider: those built in, and those that are installed beside.
 
 A third party adds a connector with an entry point in the group `integrations.connectors`, named as the provider is
-in a spec (`HubSpot`), that refers to a ConnectorFactory. What is built in cannot be replaced that way: an installed
+in a spec (`HubSpot`), that refers to a ConnectorType. What is built in cannot be replaced that way: an installed
 package must not come between a tenant and its credentials unnoticed.
 """
 
@@ -10,7 +10,7 @@ from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import Final
 
-from connectors.connector import ChecksCredentials, Connection, Connector, ConnectorFactory
+from connectors.connector import ChecksCredentials, Connection, Connector, ConnectorType
 from connectors.context import ConnectorContext, CredentialMissingError
 from connectors.egress import EgressPolicy
 from connectors.errors import NoConnectorError, UnusableCredentialError
@@ -20,7 +20,7 @@ from contracts.connection import Provider, SecretKeyRef
 
 ENTRY_POINT_GROUP: Final = "integrations.connectors"
 
-_BUILT_IN: Final[dict[Provider, ConnectorFactory]] = {Provider.WEBHOOK: WebhookConnector}
+_BUILT_IN: Final[dict[Provider, ConnectorType]] = {Provider.WEBHOOK: WebhookConnector}
 
 
 def open_connector(connection: Connection, context: ConnectorContext) -> Connector:
@@ -61,12 +61,12 @@ class _Given:
 
 
 @cache
-def connector_factory(provider: Provider) -> ConnectorFactory:
+def connector_factory(provider: Provider) -> ConnectorType:
     """Find what opens connectors for a provider; raise NoConnectorError if nothing installed does."""
     return _BUILT_IN.get(provider) or _installed(provider)
 
 
-def _installed(provider: Provider) -> ConnectorFactory:
+def _installed(provider: Provider) -> ConnectorType:
     found = tuple(entry_points(group=ENTRY_POINT_GROUP, name=provider.value))
     if not found:
         raise NoConnectorError(
@@ -77,7 +77,7 @@ def _installed(provider: Provider) -> ConnectorFactory:
         packages = ", ".join(sorted(map(_package, found)))
         raise NoConnectorError(f"several packages serve the provider {provider.value}: {packages}; keep one of them")
     try:
-        factory: ConnectorFactory = found[0].load()
+        factory: ConnectorType = found[0].load()
     except (ImportError, AttributeError) as error:
         raise NoConnectorError(
             f"the connector for the provider {provider.value} in {_package(found[0])} cannot be loaded: {error}"

@@ -1,16 +1,11 @@
 """What stands in for a connector that is not installed: it quarantines the connection and says why."""
 
-from typing import ClassVar
-
 from connectors.connector import Delivery
-from contracts.connection import Provider
 from contracts.outcomes import Misconfigured, Report
 
 
 class UnavailableConnector:
     """Answers every delivery with the reason why there is no connector."""
-
-    provider: ClassVar[Provider]
 
     def __init__(self, reason: str) -> None:
         self._reason = reason

@@ -11,21 +11,21 @@ from datetime import timedelta
 from time import monotonic
 from typing import ClassVar
 
-from connectors.connector import BatchLimits, Connection, Delivery, Endpoint
+from connectors.connector import Action, BatchLimits, Connection, Delivery, Endpoint
 from connectors.context import ConnectorContext, CredentialMissingError
 from connectors.errors import UnusableCredentialError
 from connectors.webhook.client import send_webhook
 from connectors.webhook.handshake import Handshake
 from connectors.webhook.payloads import Headers, write_batch, write_request
 from connectors.webhook.settings import Receiver, ReceiverSource
-from contracts.connection import Provider, WebhookConnectionSpec
+from contracts.connection import WebhookConnectionSpec
 from contracts.outcomes import Misconfigured, Report, TooManyAtOnce
 
 
 class WebhookConnector:
     """Delivers to one webhook receiver."""
 
-    provider: ClassVar[Provider] = Provider.WEBHOOK
+    actions: ClassVar[tuple[Action, ...]] = (Action("Send", ("*",), "Send the event as it is."),)
 
     def __init__(self, connection: Connection, context: ConnectorContext) -> None:
         spec = connection.spec

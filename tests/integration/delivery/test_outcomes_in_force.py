@@ -2,13 +2,12 @@
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, ClassVar, get_args
+from typing import TYPE_CHECKING, get_args
 
 import pytest
 
 from connectors.connector import Connection, Delivery
 from connectors.context import ConnectorContext
-from contracts.connection import Provider
 from contracts.outcomes import Outcome, QuotaExhausted, Report
 from tests.unit.delivery.test_outcomes_table import EFFECTS, OUTCOMES, sample
 
@@ -24,8 +23,6 @@ HOUR = timedelta(hours=1)
 
 class AnsweringConnector:
     """Answers every delivery with the outcome that its connection is named after."""
-
-    provider: ClassVar[Provider] = Provider.WEBHOOK
 
     def __init__(self, outcome: Outcome) -> None:
         self.outcome = outcome

@@ -4,14 +4,13 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 import orjson
 import pytest
 
 from connectors.connector import BatchLimits, Connection, Delivery
 from connectors.context import ConnectorContext
-from contracts.connection import Provider
 from contracts.outcomes import AuthRevoked, Delivered, Outcome, RateLimited, Report, TooManyAtOnce, Transient
 
 if TYPE_CHECKING:
@@ -53,8 +52,6 @@ class Partner:
 
 
 class ManyConnector:
-    provider: ClassVar[Provider] = Provider.WEBHOOK
-
     def __init__(self, partner: Partner) -> None:
         self.batch: BatchLimits | None = partner.limits
         self.partner = partner

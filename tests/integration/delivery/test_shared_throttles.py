@@ -3,14 +3,13 @@
 import asyncio
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from connectors.connector import Connection, Connector, Delivery
 from connectors.context import ConnectorContext
 from connectors.webhook.simulator_faults import Status
-from contracts.connection import Provider
 from contracts.outcomes import Delivered, Report
 
 if TYPE_CHECKING:
@@ -39,7 +38,6 @@ class Partner:
 class Caller:
     """One connection's way to the partner."""
 
-    provider: ClassVar[Provider] = Provider.WEBHOOK
     partner: Partner
     name: str
 

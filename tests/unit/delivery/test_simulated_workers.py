@@ -25,7 +25,7 @@ import pytest
 
 from connectors.connector import BatchLimits, Connection, Delivery
 from connectors.context import ConnectorContext
-from contracts.connection import Provider, parse_connection_spec
+from contracts.connection import parse_connection_spec
 from contracts.ids import ConnectionId, EventId, JobId, PoolId, RouteId, SessionId, TenantId, parse_event_id
 from contracts.outcomes import (
     Ambiguous,
@@ -708,8 +708,6 @@ class Partners:
 
 
 class Partner:
-    provider = Provider.WEBHOOK
-
     def __init__(self, partners: Partners) -> None:
         self._partners = partners
 
