@@ -1,7 +1,8 @@
 """What a connector may reach beside its partner: small protocols and the guarded way out.
 
 A worker gives a connector all of it. A program that only looks at credentials or sends a test gives less; what is not
-there answers with NoStateError, so that a connector never works on half of its memory unnoticed.
+there answers with NoStateError, so that a connector never works on half of its memory unnoticed. Facts, links and
+tokens may raise StateUnavailableError at any time, which a connector lets pass.
 """
 
 from collections.abc import Callable, Mapping, Sequence

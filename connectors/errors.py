@@ -9,6 +9,7 @@
     ├── UnusableCredentialError     a Secret is there, but its value is not what the connector needs
     ├── NoConnectorError            nothing installed serves the provider
     ├── NoStateError                the program that opened the connector keeps nothing for it
+    ├── StateUnavailableError       what is kept for the connector cannot be reached at the moment
     ├── LinkHeldError               another process has the right to make this record
     ├── ReconnectNeededError        a person has to connect the account again
     └── TokensUnavailableError      no access token can be had at the moment
@@ -52,6 +53,13 @@ class NoConnectorError(ConnectorError):
 
 class NoStateError(ConnectorError):
     """The program that opened the connector keeps nothing for it: only workers do."""
+
+
+class StateUnavailableError(ConnectorError):
+    """What is kept for the connector cannot be reached at the moment.
+
+    A connector lets it pass: its deliveries come again, and that costs them no attempt.
+    """
 
 
 class LinkHeldError(ConnectorError):

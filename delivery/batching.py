@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 from connectors.connector import Delivery, SendsMany
+from connectors.errors import StateUnavailableError
 from contracts.outcomes import Report, Transient
 from delivery.consequences import Consequences, names
 from delivery.desk import Desk
@@ -70,7 +71,12 @@ class Batching:
             self._desk.review(lane, time.monotonic())
             return
         _put_back(lane, waiting)
-        reports = await self._ask(lane, batch)
+        try:
+            reports = await self._ask(lane, batch)
+        except StateUnavailableError:
+            self._not_sent(lane, [entry for entry, _ in batch])
+            self._desk.set_alarm(lane, started + RETRY_READING_SECONDS)
+            return
         sent = [(entry, report) for (entry, _), report in zip(batch, reports, strict=True)]
         self._consequences.ended_together(sent, size, started, time.monotonic())
 
@@ -102,6 +108,8 @@ class Batching:
             reports = await connector.send_many([delivery for _, delivery in batch])
             if len(reports) != len(batch):
                 raise ValueError(f"{len(reports)} reports on {len(batch)} deliveries")
+        except StateUnavailableError:
+            raise
         except Exception as error:  # as in single sends, a defect costs these jobs an attempt and nothing else
             log.exception("the connector failed", extra={**names(batch[0][0]), "jobs": len(batch)})
             return [defect_of(error)] * len(batch)

@@ -1,6 +1,6 @@
 """Opening connectors for a worker's connections, from what is published."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from connectors.connector import ChecksCredentials, Connection, Connector, ConnectorFactory
 from connectors.context import ConnectorContext
@@ -9,6 +9,7 @@ from connectors.http import GuardedHttp
 from contracts.connection import parse_connection_spec
 from contracts.ids import ConnectionUid
 from delivery.credentials import ConnectionSecrets, MountedSecrets
+from delivery.memory import Memory, StoredFacts, StoredLinks
 from delivery.unavailable import UnavailableConnector
 from store.lanes import LaneRow
 
@@ -16,10 +17,19 @@ from store.lanes import LaneRow
 class Opening:
     """Knows what every connector of this process is given; credentials outlive the connector and the session."""
 
-    def __init__(self, factory: ConnectorFactory, http: GuardedHttp, secrets: MountedSecrets) -> None:
+    def __init__(
+        self,
+        factory: ConnectorFactory,
+        http: GuardedHttp,
+        secrets: MountedSecrets,
+        memory: Memory,
+        clock: Callable[[], float],
+    ) -> None:
         self._factory = factory
         self._http = http
         self._secrets = secrets
+        self._memory = memory
+        self._clock = clock
         self._credentials: dict[ConnectionUid, ConnectionSecrets] = {}
 
     def open(self, row: LaneRow) -> tuple[Connection, Connector]:
@@ -27,7 +37,13 @@ class Opening:
         connection = Connection(row.uid, row.namespace, row.name, row.tenant, parse_connection_spec(row.spec))
         if row.uid not in self._credentials:
             self._credentials[row.uid] = ConnectionSecrets(self._secrets, row.namespace)
-        context = ConnectorContext(self._credentials[row.uid], self._http)
+        context = ConnectorContext(
+            self._credentials[row.uid],
+            self._http,
+            self._clock,
+            StoredFacts(self._memory, connection),
+            StoredLinks(self._memory, row.tenant),
+        )
         try:
             return connection, self._factory(connection, context)
         except NoConnectorError as error:

@@ -9,6 +9,7 @@ import logging
 import time
 
 from connectors.connector import Delivery
+from connectors.errors import StateUnavailableError
 from contracts.ids import message_id, public_event_id
 from contracts.outcomes import Invalid, Report
 from delivery.batching import RETRY_READING_SECONDS, Batching, defect_of
@@ -119,7 +120,7 @@ class Sending:
         try:
             delivery = await self._delivery(entry)
             report = delivery if isinstance(delivery, Report) else await entry.lane.connector.send(delivery)
-        except DatabaseUnreachableError:
+        except (DatabaseUnreachableError, StateUnavailableError):
             self._not_tried(entry)
             return
         except asyncio.CancelledError:

@@ -24,6 +24,7 @@ from delivery.desk import Desk
 from delivery.drawing import Drawing
 from delivery.intake import Intake
 from delivery.keeping import Keeping
+from delivery.memory import Memory
 from delivery.metrics import WorkerMetrics
 from delivery.opening import Opening
 from delivery.sending import Sending
@@ -72,16 +73,23 @@ class Worker:
         secrets = MountedSecrets(settings.secrets_directory)
         policy = EgressPolicy(settings.egress_allow, setting="INTEGRATIONS_EGRESS_ALLOW")
         async with GuardedHttp(policy, idle_connections=settings.senders) as http:
-            opening = Opening(self._factory, http, secrets)
-            while not stop.is_set():
-                session = _Session(settings, self._metrics, secrets, opening)
-                try:
-                    await session.run(stop, self._set_ready)
-                except* LeaseLostError as lost:
-                    log.warning("session lost", extra={"reason": str(lost.exceptions[0])})
-                self._set_ready(ready=False)
+            memory = Reconnecting(settings.connection_string(), "worker-memory", queue=True)
+            clock = DatabaseClock()
+            opening = Opening(self._factory, http, secrets, Memory(memory), clock.now)
+            try:
+                while not stop.is_set():
+                    await self._session(_Session(settings, self._metrics, secrets, opening, clock), stop)
+            finally:
+                await memory.close()
         if server is not None:
             server.close()
+
+    async def _session(self, session: "_Session", stop: asyncio.Event) -> None:
+        try:
+            await session.run(stop, self._set_ready)
+        except* LeaseLostError as lost:
+            log.warning("session lost", extra={"reason": str(lost.exceptions[0])})
+        self._set_ready(ready=False)
 
     def _set_ready(self, *, ready: bool) -> None:
         self._ready = ready
@@ -91,12 +99,18 @@ class _Session:
     """From opening a session row to its loss or to the end of the drain."""
 
     def __init__(
-        self, settings: WorkerSettings, metrics: WorkerMetrics, secrets: MountedSecrets, opening: Opening
+        self,
+        settings: WorkerSettings,
+        metrics: WorkerMetrics,
+        secrets: MountedSecrets,
+        opening: Opening,
+        clock: DatabaseClock,
     ) -> None:
         self._settings = settings
         self._metrics = metrics
         self._secrets = secrets
         self._opening = opening
+        self._clock = clock
         self._dsn = settings.connection_string()
         up = metrics.database_up.set
         self._reading = Reconnecting(self._dsn, "worker-intake", up, queue=True)
@@ -138,7 +152,7 @@ class _Session:
         asked = time.monotonic()
         session = await open_session(database, pool_id, self._settings.worker_name, self._settings.lease)
         log.info("session opened", extra={"pool": name, "session": session})
-        desk = Desk(pool_id, session, DatabaseClock())
+        desk = Desk(pool_id, session, self._clock)
         desk.lease_until = asked
         return desk
 

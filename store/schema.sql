@@ -822,6 +822,13 @@ CREATE TABLE integration.attempt_default (
 
 ALTER TABLE ONLY integration.attempt_default FORCE ROW LEVEL SECURITY;
 
+CREATE SEQUENCE integration.claim_token
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1;
+
 CREATE TABLE integration.connection (
     id integer NOT NULL,
     uid uuid NOT NULL,
@@ -1119,6 +1126,46 @@ ALTER TABLE integration.lane_transition ALTER COLUMN id ADD GENERATED ALWAYS AS 
     CACHE 1
 );
 
+CREATE TABLE integration.mapping (
+    tenant_id text NOT NULL,
+    account text NOT NULL,
+    kind text NOT NULL,
+    queast_id text NOT NULL,
+    remote_id text,
+    linked_at timestamp with time zone,
+    forget_at timestamp with time zone,
+    token bigint,
+    held_until timestamp with time zone,
+    tried_since timestamp with time zone,
+    CONSTRAINT mapping_account_check CHECK (((length(account) >= 1) AND (length(account) <= 200))),
+    CONSTRAINT mapping_check CHECK ((num_nulls(remote_id, linked_at) = ANY (ARRAY[0, 2]))),
+    CONSTRAINT mapping_check1 CHECK ((num_nulls(token, held_until, tried_since) =
+CASE
+    WHEN (remote_id IS NULL) THEN 0
+    ELSE 3
+END)),
+    CONSTRAINT mapping_check2 CHECK (((remote_id IS NOT NULL) OR (forget_at IS NULL))),
+    CONSTRAINT mapping_kind_check CHECK (((length(kind) >= 1) AND (length(kind) <= 63))),
+    CONSTRAINT mapping_queast_id_check CHECK (((length(queast_id) >= 1) AND (length(queast_id) <= 500))),
+    CONSTRAINT mapping_remote_id_check CHECK (((length(remote_id) >= 1) AND (length(remote_id) <= 200)))
+);
+
+ALTER TABLE ONLY integration.mapping FORCE ROW LEVEL SECURITY;
+
+COMMENT ON TABLE integration.mapping IS 'A tenant''s record and the partner''s record that is the same thing, in one account of the partner.';
+
+COMMENT ON COLUMN integration.mapping.account IS 'As hubspot:4711; records of connections to one account are the same.';
+
+COMMENT ON COLUMN integration.mapping.queast_id IS 'A company''s id, or for notes and the like the message id.';
+
+COMMENT ON COLUMN integration.mapping.forget_at IS 'When nobody can ask for it any more; null: it is kept for good.';
+
+COMMENT ON COLUMN integration.mapping.token IS 'Of a claim: who has it; a holder whose time is over has another one''s.';
+
+COMMENT ON COLUMN integration.mapping.held_until IS 'Of a claim: until then nobody else may make the record.';
+
+COMMENT ON COLUMN integration.mapping.tried_since IS 'Of a claim: when the first of its holders may have begun.';
+
 CREATE TABLE integration.operator_term (
     only_row boolean DEFAULT true NOT NULL,
     lease_created timestamp with time zone NOT NULL,
@@ -1132,6 +1179,20 @@ CREATE TABLE integration.operator_term (
 COMMENT ON TABLE integration.operator_term IS 'The newest leader''s time in office. Whatever an operator writes holds this row locked and finds its own term in it.';
 
 COMMENT ON COLUMN integration.operator_term.lease_created IS 'Creation time of the Lease: one that was deleted and made anew counts its transitions from the beginning.';
+
+CREATE TABLE integration.partner_fact (
+    connection_id integer NOT NULL,
+    tenant_id text NOT NULL,
+    name text NOT NULL,
+    value jsonb NOT NULL,
+    learned_at timestamp with time zone DEFAULT now() NOT NULL,
+    CONSTRAINT partner_fact_name_check CHECK (((length(name) >= 1) AND (length(name) <= 100))),
+    CONSTRAINT partner_fact_value_check CHECK ((pg_column_size(value) <= ((4 * 1024) * 1024)))
+);
+
+ALTER TABLE ONLY integration.partner_fact FORCE ROW LEVEL SECURITY;
+
+COMMENT ON TABLE integration.partner_fact IS 'What a connection found out about its partner''s account; all of it can be found out again.';
 
 CREATE TABLE integration.pool (
     id integer NOT NULL,
@@ -1525,8 +1586,14 @@ ALTER TABLE ONLY integration.lane
 ALTER TABLE ONLY integration.lane_transition
     ADD CONSTRAINT lane_transition_pkey PRIMARY KEY (id);
 
+ALTER TABLE ONLY integration.mapping
+    ADD CONSTRAINT mapping_pkey PRIMARY KEY (tenant_id, account, kind, queast_id);
+
 ALTER TABLE ONLY integration.operator_term
     ADD CONSTRAINT operator_term_pkey PRIMARY KEY (only_row);
+
+ALTER TABLE ONLY integration.partner_fact
+    ADD CONSTRAINT partner_fact_pkey PRIMARY KEY (connection_id, name);
 
 ALTER TABLE ONLY integration.pool
     ADD CONSTRAINT pool_name_key UNIQUE (name);
@@ -1636,6 +1703,8 @@ CREATE INDEX lane_transition_at ON integration.lane_transition USING btree (at);
 
 CREATE INDEX lane_transition_connection ON integration.lane_transition USING btree (connection_id, id);
 
+CREATE INDEX mapping_forget ON integration.mapping USING btree (forget_at) WHERE (forget_at IS NOT NULL);
+
 CREATE INDEX replay_resource_asked ON integration.replay_resource USING btree (look_at) WHERE (state = 'Asked'::text);
 
 CREATE INDEX replay_resource_uid ON integration.replay USING btree (resource_uid) WHERE (resource_uid IS NOT NULL);
@@ -1672,6 +1741,9 @@ ALTER TABLE ONLY integration.lane
 
 ALTER TABLE ONLY integration.lane_transition
     ADD CONSTRAINT lane_transition_connection_id_fkey FOREIGN KEY (connection_id) REFERENCES integration.connection(id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY integration.partner_fact
+    ADD CONSTRAINT partner_fact_connection_id_fkey FOREIGN KEY (connection_id) REFERENCES integration.connection(id);
 
 ALTER TABLE ONLY integration.replay
     ADD CONSTRAINT replay_connection_id_fkey FOREIGN KEY (connection_id) REFERENCES integration.connection(id) ON DELETE CASCADE;
@@ -1738,6 +1810,8 @@ CREATE POLICY dispatcher_finds ON integration.attempt FOR SELECT TO integration_
 
 CREATE POLICY dispatcher_forgets ON integration.dead_letter_end FOR DELETE TO integration_dispatcher USING (true);
 
+CREATE POLICY dispatcher_forgets ON integration.mapping FOR DELETE TO integration_dispatcher USING ((forget_at IS NOT NULL));
+
 CREATE POLICY dispatcher_forgets ON integration.replay FOR DELETE TO integration_dispatcher USING (true);
 
 CREATE POLICY dispatcher_forgets ON integration.replay_resource FOR DELETE TO integration_dispatcher USING (true);
@@ -1749,6 +1823,8 @@ CREATE POLICY dispatcher_reads ON integration.dead_letter_end FOR SELECT TO inte
 CREATE POLICY dispatcher_reads ON integration.job FOR SELECT TO integration_dispatcher USING (true);
 
 CREATE POLICY dispatcher_reads ON integration.lane_transition FOR SELECT TO integration_dispatcher USING (true);
+
+CREATE POLICY dispatcher_reads ON integration.mapping FOR SELECT TO integration_dispatcher USING ((forget_at IS NOT NULL));
 
 CREATE POLICY dispatcher_reads ON integration.replay FOR SELECT TO integration_dispatcher USING (true);
 
@@ -1775,6 +1851,8 @@ ALTER TABLE integration.job ENABLE ROW LEVEL SECURITY;
 ALTER TABLE integration.lane ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE integration.lane_transition ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE integration.mapping ENABLE ROW LEVEL SECURITY;
 
 CREATE POLICY operator ON integration.connection TO integration_operator USING (true);
 
@@ -1808,7 +1886,11 @@ CREATE POLICY operator_counts ON integration.dead_letter_end FOR SELECT TO integ
 
 CREATE POLICY operator_deletes ON integration.job FOR DELETE TO integration_operator USING (true);
 
+CREATE POLICY operator_forgets ON integration.partner_fact FOR DELETE TO integration_operator USING (true);
+
 CREATE POLICY operator_reads ON integration.dead_letter FOR SELECT TO integration_operator USING (true);
+
+CREATE POLICY operator_reads ON integration.partner_fact FOR SELECT TO integration_operator USING (true);
 
 CREATE POLICY operator_reads ON integration.replay FOR SELECT TO integration_operator USING ((resource_uid IS NOT NULL));
 
@@ -1846,6 +1928,8 @@ CREATE POLICY owner ON integration.worker_session FOR SELECT TO schema_owner USI
    FROM integration.pool p
   WHERE (p.role = SESSION_USER)))));
 
+ALTER TABLE integration.partner_fact ENABLE ROW LEVEL SECURITY;
+
 ALTER TABLE integration.pool ENABLE ROW LEVEL SECURITY;
 
 CREATE POLICY reader ON integration.attempt FOR SELECT TO integration_reader USING (true);
@@ -1863,6 +1947,10 @@ CREATE POLICY reader ON integration.job FOR SELECT TO integration_reader USING (
 CREATE POLICY reader ON integration.lane FOR SELECT TO integration_reader USING (true);
 
 CREATE POLICY reader ON integration.lane_transition FOR SELECT TO integration_reader USING (true);
+
+CREATE POLICY reader ON integration.mapping FOR SELECT TO integration_reader USING (true);
+
+CREATE POLICY reader ON integration.partner_fact FOR SELECT TO integration_reader USING (true);
 
 CREATE POLICY reader ON integration.pool FOR SELECT TO integration_reader USING (true);
 
@@ -1962,6 +2050,15 @@ CREATE POLICY worker ON integration.lane TO integration_worker USING ((pool_id =
 CREATE POLICY worker ON integration.lane_transition FOR INSERT TO integration_worker WITH CHECK ((tenant_id IN ( SELECT t.tenant_id
    FROM integration.tenant_role t
   WHERE (t.role = CURRENT_USER))));
+
+CREATE POLICY worker ON integration.mapping TO integration_worker USING ((tenant_id IN ( SELECT t.tenant_id
+   FROM integration.tenant_role t
+  WHERE (t.role = CURRENT_USER))));
+
+CREATE POLICY worker ON integration.partner_fact TO integration_worker USING (((connection_id IN ( SELECT l.connection_id
+   FROM integration.lane l)) AND (tenant_id IN ( SELECT t.tenant_id
+   FROM integration.tenant_role t
+  WHERE (t.role = CURRENT_USER)))));
 
 CREATE POLICY worker ON integration.pool FOR SELECT TO integration_worker USING ((role = CURRENT_USER));
 
@@ -2076,6 +2173,8 @@ GRANT SELECT(outcome) ON TABLE integration.attempt TO integration_dispatcher;
 
 GRANT SELECT(replay_id) ON TABLE integration.attempt TO integration_operator;
 
+GRANT USAGE ON SEQUENCE integration.claim_token TO integration_worker;
+
 GRANT SELECT ON TABLE integration.connection TO integration_reader;
 GRANT SELECT ON TABLE integration.connection TO integration_dispatcher;
 GRANT SELECT ON TABLE integration.connection TO integration_worker;
@@ -2184,8 +2283,18 @@ GRANT SELECT ON TABLE integration.lane_transition TO integration_reader;
 GRANT INSERT ON TABLE integration.lane_transition TO integration_worker;
 GRANT SELECT,DELETE ON TABLE integration.lane_transition TO integration_dispatcher;
 
+GRANT SELECT ON TABLE integration.mapping TO integration_reader;
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE integration.mapping TO integration_worker;
+GRANT SELECT,DELETE ON TABLE integration.mapping TO integration_dispatcher;
+
 GRANT SELECT ON TABLE integration.operator_term TO integration_reader;
 GRANT SELECT,INSERT,UPDATE ON TABLE integration.operator_term TO integration_operator;
+
+GRANT SELECT ON TABLE integration.partner_fact TO integration_reader;
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE integration.partner_fact TO integration_worker;
+GRANT DELETE ON TABLE integration.partner_fact TO integration_operator;
+
+GRANT SELECT(connection_id) ON TABLE integration.partner_fact TO integration_operator;
 
 GRANT SELECT ON TABLE integration.pool TO integration_reader;
 GRANT SELECT ON TABLE integration.pool TO integration_dispatcher;

@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 from store.database import Database, run
+from store.links import forget_links
 from store.retention import Retention, forget_dead_letters
 from store.statement import statement
 from store.transitions import FORGET_TRANSITIONS
@@ -67,6 +68,8 @@ async def maintain(
     done = []
     if forgotten := await forget_dead_letters(database, dead_letters):
         done.append((f"deleted {forgotten}", "dead_letter"))
+    if forgotten := await forget_links(database):
+        done.append((f"deleted {forgotten}", "mapping"))
     longest = (events.longest, attempts.longest, dead_letters.longest)
     return done + [(row[0], row[1]) for row in await run(database, MAINTAIN, longest)]
 

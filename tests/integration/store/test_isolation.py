@@ -39,6 +39,8 @@ TENANT_TABLES = (
     "dead_letter_end",
     "throttle_scope",
     "throttle_share",
+    "mapping",
+    "partner_fact",
 )
 NO_TENANT_TABLES = ("event_type", "dispatcher_sleep", "dispatch_cursor", "routing", "operator_term", "schema_version")
 UNSEEN_BY_WORKERS = (
@@ -51,7 +53,17 @@ UNSEEN_BY_WORKERS = (
     "replay_resource",
     "throttle_share",
 )
-WORKER_WRITES = ("worker_session", "worker", "lane", "job", "attempt", "dead_letter", "lane_transition")
+WORKER_WRITES = (
+    "worker_session",
+    "worker",
+    "lane",
+    "job",
+    "attempt",
+    "dead_letter",
+    "lane_transition",
+    "mapping",
+    "partner_fact",
+)
 
 
 @pytest.fixture
@@ -97,6 +109,15 @@ async def _fill(layer: "Layer") -> None:
             " attempts, cause, detail, dead_at, action, ended_by, reason)"
             " values (%s, %s, %s, 1, 1, now(), 1, 'Invalid', '', now(), 'Discarded', 'ada', 'why')",
             (published.id, tenant, published.id),
+        )
+        layer.admin.execute(
+            "insert into integration.mapping (tenant_id, account, kind, queast_id, remote_id, linked_at)"
+            " values (%s, 'hubspot:1', 'company', 'c-1', '1', now())",
+            (tenant,),
+        )
+        layer.admin.execute(
+            "insert into integration.partner_fact (connection_id, tenant_id, name, value) values (%s, %s, 'it', '1')",
+            (published.id, tenant),
         )
         for table, more in (
             ("attempt", ", number, outcome, duration_ms, worker"),

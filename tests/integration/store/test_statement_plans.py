@@ -21,10 +21,12 @@ from store import (
     deadlines,
     dispatch,
     export,
+    facts,
     history,
     jobs,
     lanes,
     leadership,
+    links,
     pools,
     publication,
     removal,
@@ -85,6 +87,9 @@ insert into integration.job (pool_id, id, connection_id, route_id, event_id, eve
     join integration.route r using (connection_id)
     join integration.event e on e.id = 1 + n % 40000;
 select setval('integration.job_id', 200000);
+insert into integration.mapping (tenant_id, account, kind, queast_id, remote_id, linked_at)
+    select 'tenant-' || t, 'hubspot:1', 'company', 'c-' || n, n, now()
+    from generate_series(0, 9) t, generate_series(1, 5000) n;
 insert into integration.attempt
     (at, event_id, job_id, tenant_id, connection_id, route_id, number, outcome, duration_ms, worker)
     select now() - n * interval '1 s', 1 + n % 40000, n, 'tenant-1', 1, 1, 1, 'Delivered', 1, 1
@@ -185,6 +190,8 @@ def parameters_of(volume: Volume) -> dict[Statement, tuple[str, Sequence[object]
             ),
             3 * 10 * len(volume.quarantined),
         ),
+        links.FIND_LINKS: ("pool_a", ("tenant-2", "hubspot:1", "company", [f"c-{n}" for n in range(100)]), 100),
+        links.PUT_LINKS: ("pool_a", ("tenant-2", "hubspot:1", "company", ["c-1", "new"], ["7", "8"]), 4),
         # The lane's unfinished jobs, and for each candidate its event and newer ones of its subject.
         replaying.QUEUE_REPLAY_JOBS: (
             "dispatcher",
@@ -281,6 +288,8 @@ GUARDED = [
     dispatch.READ_NEW_EVENTS,
     dispatch.WRITE_JOBS,
     replaying.QUEUE_REPLAY_JOBS,
+    links.FIND_LINKS,
+    links.PUT_LINKS,
     scopes.DRAW_PERMITS,
     replay_resources.READ_PARTS,
 ]
@@ -385,10 +394,12 @@ def test_every_statement_can_be_prepared(volume: Volume, volume_layer: "Layer", 
         deadlines,
         dispatch,
         export,
+        facts,
         history,
         jobs,
         lanes,
         leadership,
+        links,
         pools,
         publication,
         removal,
