@@ -10,8 +10,6 @@ import pytest
 from chaos.__main__ import ALL_KINDS
 from chaos.misfortunes import FILL_DISK
 
-pytestmark = pytest.mark.serial
-
 Run = subprocess.CompletedProcess[str]
 
 
@@ -31,6 +29,7 @@ def breaches(run: Run) -> set[str]:
     return {breach["name"] for breach in account(run)["breaches"]}
 
 
+@pytest.mark.serial
 @pytest.mark.timeout(300)
 def test_whatever_befalls_a_sound_build_every_event_is_accounted_for() -> None:
     run = chaos("--seconds", "30", "--seed", "1", "--json")
