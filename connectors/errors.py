@@ -8,6 +8,7 @@
     │   └── NoAnswerError           sent, at least in part, and unanswered; the partner may have acted on it
     ├── UnusableCredentialError     a Secret is there, but its value is not what the connector needs
     ├── NoConnectorError            nothing installed serves the provider
+    ├── NoSuchActionError           the connector does not offer what a route asks for
     ├── NoStateError                the program that opened the connector keeps nothing for it
     ├── StateUnavailableError       what is kept for the connector cannot be reached at the moment
     ├── LinkHeldError               another process has the right to make this record
@@ -49,6 +50,10 @@ class UnusableCredentialError(ConnectorError):
 
 class NoConnectorError(ConnectorError):
     """Nothing installed serves the provider."""
+
+
+class NoSuchActionError(ConnectorError):
+    """The connector does not offer what a route asks for; the message says what it offers."""
 
 
 class NoStateError(ConnectorError):

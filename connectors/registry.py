@@ -25,7 +25,7 @@ _BUILT_IN: Final[dict[Provider, ConnectorType]] = {Provider.WEBHOOK: WebhookConn
 
 def open_connector(connection: Connection, context: ConnectorContext) -> Connector:
     """Open the connector of the connection's provider; raise NoConnectorError if none is installed."""
-    return connector_factory(connection.spec.provider)(connection, context)
+    return connector_type(connection.spec.provider)(connection, context)
 
 
 def check_credentials(connection: Connection, credentials: Mapping[SecretKeyRef, bytes]) -> list[str]:
@@ -61,7 +61,7 @@ class _Given:
 
 
 @cache
-def connector_factory(provider: Provider) -> ConnectorType:
+def connector_type(provider: Provider) -> ConnectorType:
     """Find what opens connectors for a provider; raise NoConnectorError if nothing installed does."""
     return _BUILT_IN.get(provider) or _installed(provider)
 

@@ -202,6 +202,7 @@ FIELD_RULES: Final[dict[tuple[str, str], tuple[Rule, ...]]] = {
     (SPEC, "tenant"): (_immutable("tenant"),),
     (SPEC, "provider"): (_immutable("provider"),),
     ("HeaderEntry", "name"): (_header_is_free(),),
+    ("HubSpotSettings", "apiUrl"): _address(),
     ("WebhookSettings", "url"): _address(),
     ("WebhookSettings", "headers"): (
         _rule(

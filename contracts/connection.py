@@ -244,14 +244,15 @@ def _is_ipv6_address(text: str) -> bool:
         return False
 
 
+Address = Annotated[
+    str, StringConstraints(min_length=1, max_length=2048, pattern=WEB_ADDRESS), AfterValidator(_check_address)
+]
+
+
 class WebhookSettings(WireModel):
     """A webhook receiver."""
 
-    url: Annotated[
-        str,
-        StringConstraints(min_length=1, max_length=2048, pattern=WEB_ADDRESS),
-        AfterValidator(_check_address),
-    ]
+    url: Address
     """Absolute http or https address that events are sent to."""
     signing: WebhookSigning
     """The secrets that sign every request."""
@@ -309,11 +310,22 @@ class HubSpotAuth(WireModel):
         return self
 
 
+class HubSpotVersion(StrEnum):
+    """A version of HubSpot's API, which are dated; each is supported for 18 months."""
+
+    V2026_03 = "2026-03"
+    V2026_09 = "2026-09"
+
+
 class HubSpotSettings(WireModel):
     """A HubSpot account."""
 
     auth: HubSpotAuth
     """How we prove who we are."""
+    api_version: HubSpotVersion = HubSpotVersion.V2026_03
+    """The version of HubSpot's API that is called."""
+    api_url: Address = "https://api.hubapi.com"
+    """Where HubSpot's API is; another address is for tests and for proxies of your own."""
 
 
 class PipedriveAuth(WireModel):
@@ -341,6 +353,15 @@ class PipedriveSettings(WireModel):
 TypePattern = Annotated[str, StringConstraints(min_length=1, max_length=EVENT_TYPE_LIMIT, pattern=EVENT_TYPE_PATTERN)]
 
 
+class FieldEntry(WireModel):
+    """What one property of the partner is set to."""
+
+    property: Annotated[str, StringConstraints(min_length=1, max_length=128)]
+    """Name of the partner's property, once in a route."""
+    value: Annotated[str, StringConstraints(min_length=1, max_length=2048)]
+    """CEL expression over `event`. Null clears the property; a field that the event does not have leaves it alone."""
+
+
 class RouteSpec(WireModel):
     """A rule that selects events and says what to do with them."""
 
@@ -352,6 +373,8 @@ class RouteSpec(WireModel):
     """CEL expression over `event`; the events for which it is true are delivered."""
     action: Annotated[str, StringConstraints(min_length=1, max_length=63, pattern=ACTION)] | None = None
     """What the connector shall do; its default action if left out."""
+    fields: Annotated[tuple[FieldEntry, ...], Field(max_length=100)] = ()
+    """What the partner's properties are set to, for actions that take fields; if left out, the connector chooses."""
     ordering: Ordering = Ordering.PER_SUBJECT
     """Whether jobs of one subject wait for each other: PerSubject delivers them in event order, Unordered does not."""
     on_dead_letter: OnDeadLetter = OnDeadLetter.PASS
@@ -360,6 +383,11 @@ class RouteSpec(WireModel):
     collapse: Annotated[bool, Strict()] = False
     """Let a newer event of the same type and subject supersede older ones that are not delivered yet; those are
     recorded as superseded."""
+
+    @model_validator(mode="after")
+    def _properties_are_unique(self) -> Self:
+        _refuse_repeated("property", [field.property for field in self.fields])
+        return self
 
     @model_validator(mode="after")
     def _subjects_are_ordered(self) -> Self:

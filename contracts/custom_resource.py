@@ -29,6 +29,7 @@ HEADER: Final = (
 _LIST_KEYS: Final = {
     (SPEC, "routes"): "name",
     ("WebhookSettings", "headers"): "name",
+    ("RouteSpec", "fields"): "property",
     ("ConnectionStatus", "conditions"): "type",
     ("ReplayStatus", "conditions"): "type",
 }

@@ -1,8 +1,8 @@
 """From connection resources to what is published: the one place where a connection is accepted or refused.
 
-A resource has passed the contracts, which know its shape. What they cannot know is checked here: filters that CEL
-cannot use, and providers that nothing installed serves. Each connection is judged by itself. One that is refused
-stays as it was published before, and no other connection notices.
+A resource has passed the contracts, which know its shape. What they cannot know is checked here: expressions that CEL
+cannot use, providers that nothing installed serves, and actions that a connector does not offer. Each connection is
+judged by itself. One that is refused stays as it was published before, and no other connection notices.
 """
 
 from collections.abc import Collection, Iterator, Sequence
@@ -10,9 +10,12 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, assert_never
 
-from connectors.errors import NoConnectorError
-from connectors.registry import connector_factory
-from contracts.connection import ConnectionSpec
+from connectors.actions import action_of
+from connectors.connector import Action
+from connectors.errors import NoConnectorError, NoSuchActionError
+from connectors.registry import connector_type
+from contracts.connection import ConnectionSpec, RouteSpec
+from contracts.fields import InvalidFieldError, check_field
 from contracts.filters import InvalidFilterError, check_filter
 from contracts.ids import ConnectionUid, PoolId
 from contracts.manifests import IntegrationConnection
@@ -88,17 +91,34 @@ def find_problems(spec: ConnectionSpec) -> Iterator[Problem]:
     """Say what is wrong with a spec that the contracts accept."""
     for place in _places_of_nul(spec.model_dump(mode="json", by_alias=True), "spec"):
         yield Problem(place, "holds the character U+0000, which PostgreSQL cannot store; leave it out")
+    actions: tuple[Action, ...] | None = None
     try:
-        connector_factory(spec.provider)
+        actions = connector_type(spec.provider).actions
     except NoConnectorError as error:
         yield Problem("spec.provider", str(error))
     for index, route in enumerate(spec.routes):
-        if route.filter is None:
-            continue
+        yield from _problems_of_route(route, f"spec.routes[{index}]", actions)
+
+
+def _problems_of_route(route: RouteSpec, place: str, actions: tuple[Action, ...] | None) -> Iterator[Problem]:
+    if route.filter is not None:
         try:
             check_filter(route.filter)
         except InvalidFilterError as error:
-            yield Problem(f"spec.routes[{index}].filter", f"{error}; CEL over `event` with a boolean answer is allowed")
+            yield Problem(f"{place}.filter", f"{error}; CEL over `event` with a boolean answer is allowed")
+    for field in route.fields:
+        try:
+            check_field(field.value)
+        except InvalidFieldError as error:
+            yield Problem(f"{place}.fields[{field.property}].value", f"{error}; CEL over `event` is allowed")
+    if actions is not None:
+        try:
+            action = action_of(route, actions)
+        except NoSuchActionError as error:
+            yield Problem(f"{place}.action", str(error))
+        else:
+            if route.fields and not action.takes_fields:
+                yield Problem(f"{place}.fields", f"the action {action.name} takes no fields; leave them out")
 
 
 def _places_of_nul(value: Any, place: str) -> Iterator[str]:

@@ -11,7 +11,7 @@ from connectors.context import ConnectorContext
 from connectors.egress import EgressPolicy
 from connectors.errors import NoConnectorError
 from connectors.http import GuardedHttp
-from connectors.registry import check_credentials, connector_factory, open_connector
+from connectors.registry import check_credentials, connector_type, open_connector
 from connectors.webhook.connector import WebhookConnector
 from contracts.connection import Provider, SecretKeyRef, parse_connection_spec
 from contracts.ids import ConnectionUid, TenantId
@@ -37,9 +37,9 @@ def connection(provider: Provider, settings: dict[str, object]) -> Connection:
 
 @pytest.fixture(autouse=True)
 def fresh_registry() -> Iterator[None]:
-    connector_factory.cache_clear()
+    connector_type.cache_clear()
     yield
-    connector_factory.cache_clear()
+    connector_type.cache_clear()
 
 
 def install(folder: Path, package: str, provider: str, target: str) -> None:
@@ -67,7 +67,7 @@ def test_an_installed_package_cannot_replace_what_is_built_in(tmp_path: Path, mo
     install(tmp_path, "other", "Webhook", "plugged_in_connector:open_it")
     monkeypatch.syspath_prepend(tmp_path)
 
-    assert connector_factory(Provider.WEBHOOK) is WebhookConnector
+    assert connector_type(Provider.WEBHOOK) is WebhookConnector
 
 
 def test_a_provider_without_connector_is_refused_with_what_to_do() -> None:
@@ -81,7 +81,7 @@ def test_two_packages_for_one_provider_are_refused_by_name(tmp_path: Path, monke
     monkeypatch.syspath_prepend(tmp_path)
 
     with pytest.raises(NoConnectorError, match=r"one, two"):
-        connector_factory(Provider.HUBSPOT)
+        connector_type(Provider.HUBSPOT)
 
 
 def test_a_package_that_cannot_be_loaded_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -89,7 +89,7 @@ def test_a_package_that_cannot_be_loaded_is_named(tmp_path: Path, monkeypatch: p
     monkeypatch.syspath_prepend(tmp_path)
 
     with pytest.raises(NoConnectorError, match=r"in broken cannot be loaded"):
-        connector_factory(Provider.HUBSPOT)
+        connector_type(Provider.HUBSPOT)
 
 
 def test_a_connection_to_another_provider_is_no_webhook_connection() -> None:

@@ -143,6 +143,7 @@ def test_lists_of_named_things_are_merged_by_name() -> None:
 
     assert keys == {
         "IntegrationConnection.spec.routes": ["name"],
+        "IntegrationConnection.spec.routes[].fields": ["property"],
         "IntegrationConnection.spec.webhook.headers": ["name"],
         "IntegrationConnection.status.conditions": ["type"],
         "IntegrationReplay.status.conditions": ["type"],
