@@ -8,7 +8,7 @@ strict server accepts. For demo and tests only: it listens on loopback unless to
 import asyncio
 import socket
 import struct
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Final, Self
@@ -31,11 +31,15 @@ class RequestTooLongError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One request; header names are lower-case, of a repeated one the last value counts."""
+    """One request; header names are lower-case, of a repeated one the last value counts.
+
+    `query` has the last value of each parameter, `parameters` all of them.
+    """
 
     method: str
     path: str
     query: Mapping[str, str]
+    parameters: Mapping[str, Sequence[str]]
     headers: Mapping[str, str]
     body: bytes
 
@@ -168,10 +172,12 @@ async def _next_request(protocol: h11.Connection, reader: asyncio.StreamReader) 
 
 def _request(head: h11.Request, body: bytes) -> Request:
     target = urlsplit(head.target.decode("ascii"))
+    parameters = parse_qs(target.query)
     return Request(
         method=head.method.decode("ascii"),
         path=target.path,
-        query={name: values[-1] for name, values in parse_qs(target.query).items()},
+        query={name: values[-1] for name, values in parameters.items()},
+        parameters=parameters,
         headers={name.decode("ascii"): value.decode("latin-1") for name, value in head.headers},
         body=body,
     )

@@ -28,7 +28,7 @@ import uvloop
 from pydantic import BaseModel, ConfigDict, Field
 
 from connectors.simulation import Exchange, Request, SimulatorServer
-from connectors.webhook.simulator_faults import Fault, Script, Status
+from connectors.simulation_faults import Fault, Script, Status
 from connectors.webhook.simulator_records import Records, Stats, read_items
 
 CONTROL: Final = "/_control/"

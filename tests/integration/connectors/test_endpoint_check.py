@@ -22,8 +22,8 @@ from connectors.context import ConnectorContext, CredentialMissingError
 from connectors.egress import EgressPolicy
 from connectors.endpoint_check import Step, StepName, check_endpoint
 from connectors.http import GuardedHttp
+from connectors.simulation_faults import Hang, Redirect, RefuseSignature, Status
 from connectors.webhook.simulator import WebhookSimulator
-from connectors.webhook.simulator_faults import Hang, Redirect, RefuseSignature, Status
 from contracts.connection import SecretKeyRef, parse_connection_spec
 from contracts.ids import ConnectionUid, TenantId
 

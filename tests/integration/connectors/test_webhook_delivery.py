@@ -15,8 +15,7 @@ from connectors.egress import EgressPolicy
 from connectors.http import GuardedHttp
 from connectors.registry import open_connector
 from connectors.simulation import Exchange, SimulatorServer
-from connectors.webhook.simulator import WebhookSimulator
-from connectors.webhook.simulator_faults import (
+from connectors.simulation_faults import (
     Delay,
     Drip,
     Endless,
@@ -29,6 +28,7 @@ from connectors.webhook.simulator_faults import (
     ResetInBody,
     Status,
 )
+from connectors.webhook.simulator import WebhookSimulator
 from contracts.connection import SecretKeyRef, parse_connection_spec
 from contracts.ids import ConnectionUid, MessageId, PublicEventId, TenantId
 from contracts.outcomes import (

@@ -11,8 +11,8 @@ import pytest
 from standardwebhooks import Webhook
 
 from connectors.simulation import BODY_LIMIT
+from connectors.simulation_faults import Status
 from connectors.webhook.simulator import WebhookSimulator
-from connectors.webhook.simulator_faults import Status
 
 pytestmark = pytest.mark.anyio
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from connectors.redaction import MASK
-from connectors.webhook.simulator_faults import Status
+from connectors.simulation_faults import Status
 from contracts.ids import parse_event_id
 from store.history import Attempt, event_life
 from tests.integration.delivery.conftest import SECRET

@@ -11,7 +11,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from connectors.webhook.simulator_faults import Delay, Drip
+from connectors.simulation_faults import Delay, Drip
 from store.pools import ensure_pool, scram_verifier, set_credential
 from store.removal import remove
 

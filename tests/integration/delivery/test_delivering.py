@@ -9,7 +9,7 @@ import orjson
 import pytest
 
 from connectors.simulation import Exchange, SimulatorServer
-from connectors.webhook.simulator_faults import Delay, Hang, RefuseSignature, Reset, Status
+from connectors.simulation_faults import Delay, Hang, RefuseSignature, Reset, Status
 from store import publication
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from connectors.webhook.simulator_faults import Hang, Status
+from connectors.simulation_faults import Hang, Status
 from store.connections import read_connection
 from store.dead_letters import discard
 from store.publication import release

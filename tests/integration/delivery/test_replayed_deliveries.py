@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from connectors.webhook.simulator_faults import Status
+from connectors.simulation_faults import Status
 from contracts.ids import EventId, ReplayId
 from store.replay_edits import start_edited
 from store.replay_requests import read_targets

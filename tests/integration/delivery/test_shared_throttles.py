@@ -9,7 +9,7 @@ import pytest
 
 from connectors.connector import Connection, Connector, Delivery
 from connectors.context import ConnectorContext
-from connectors.webhook.simulator_faults import Status
+from connectors.simulation_faults import Status
 from contracts.outcomes import Delivered, Report
 
 if TYPE_CHECKING:

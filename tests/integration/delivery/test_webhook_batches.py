@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from connectors.webhook.simulator_faults import Hang, Status
+from connectors.simulation_faults import Hang, Status
 from contracts.ids import EventId
 from store.replay_edits import start_edited
 from store.replay_selection import Source

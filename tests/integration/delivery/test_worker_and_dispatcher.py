@@ -16,8 +16,8 @@ import httpx
 import pytest
 from tenacity import AsyncRetrying, stop_after_delay, wait_fixed
 
+from connectors.simulation_faults import Delay, Status
 from connectors.webhook.simulator import WebhookSimulator
-from connectors.webhook.simulator_faults import Delay, Status
 from connectors.webhook.simulator_records import Stats
 from contracts.connection import parse_connection_spec
 from delivery.dispatcher import Dispatcher

@@ -11,8 +11,8 @@ import orjson
 import pytest
 from typer.testing import CliRunner, Result
 
+from connectors.simulation_faults import Status
 from connectors.webhook.simulator import WebhookSimulator
-from connectors.webhook.simulator_faults import Status
 from integrations.__main__ import app
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""How a simulated webhook receiver misbehaves: a script of faults, each played a number of times.
+"""How a simulated partner misbehaves: a script of faults, each played a number of times.
 
 When the script has ended the receiver is well again. Faults are data, so that another process can set them as JSON.
 """

@@ -1,0 +1,129 @@
+"""A HubSpot that remembers, refuses and misbehaves as the real one does, for demo and tests.
+
+Requests belong to the account whose token they carry. What the connector under test writes can be looked at, and every
+call is kept, so that a test can say that nothing was made twice. Implemented from HubSpot's public documentation of
+its dated API (2026-03), its error categories and its usage limits, and not from the connector.
+
+In a test: `async with HubSpotSimulator() as hubspot: account = hubspot.open_account("token") …`. As a program:
+`python -m connectors.hubspot.simulator --port 8081 --token pat-demo`, looked at by `GET /_control/accounts?token=…`.
+"""
+
+import asyncio
+from collections.abc import Callable
+from time import time
+from types import TracebackType
+from typing import Annotated, Any, Final, Self
+
+import orjson
+import typer
+import uvloop
+
+from connectors.hubspot.simulator_account import Account, Call
+from connectors.hubspot.simulator_api import answer
+from connectors.hubspot.simulator_limits import Limits
+from connectors.hubspot.simulator_records import COMPANY, Records, RefusedError
+from connectors.simulation import Exchange, SimulatorServer
+
+CONTROL: Final = "/_control/accounts"
+
+
+class HubSpotSimulator:
+    """HubSpot on loopback, with any number of accounts."""
+
+    def __init__(self, *, host: str = "127.0.0.1", port: int = 0, clock: Callable[[], float] = time) -> None:
+        self._host = host
+        self._port = port
+        self._clock = clock
+        self._server = SimulatorServer(self._handle)
+        self.accounts: dict[str, Account] = {}
+
+    async def __aenter__(self) -> Self:
+        await self._server.start(self._host, self._port)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._server.close()
+
+    @property
+    def url(self) -> str:
+        """The address of its API."""
+        return f"http://{self._host}:{self._server.port}"
+
+    def open_account(self, token: str, *, zone: str = "UTC", lag_seconds: float = 0.0, **limits: Any) -> Account:
+        """Open an account that a token belongs to; `limits` as `Limits` names them."""
+        records = Records(self._clock, lag_seconds)
+        account = Account(62515 + len(self.accounts), records, Limits(self._clock, zone, **limits))
+        self.accounts[token] = account
+        return account
+
+    async def _handle(self, exchange: Exchange) -> None:
+        request = exchange.request
+        if request.path == CONTROL:
+            await self._control(exchange)
+            return
+        token = request.headers.get("authorization", "").removeprefix("Bearer ")
+        account = self.accounts.get(token)
+        if account is None:
+            refused = RefusedError(401, "INVALID_AUTHENTICATION", "Authentication credentials not found or expired.")
+            await exchange.respond_json(401, refused.body())
+            return
+        call = Call(request.method, request.path, _json(request.body))
+        account.calls.append(call)
+        fault, applied = account.next_fault(call)
+        if fault is not None and not applied:
+            call.status = fault.status
+            await fault.play(exchange)
+            return
+        headers, (status, document) = answer(account, request, call.body)
+        if fault is not None:
+            await fault.play(exchange)
+            return
+        call.status = status
+        body = b"" if document is None else orjson.dumps(document)
+        await exchange.respond(status, {"Content-Type": "application/json;charset=utf-8", **headers}, body)
+
+    async def _control(self, exchange: Exchange) -> None:
+        account = self.accounts.get(exchange.request.query.get("token", ""))
+        if account is None:
+            await exchange.respond_json(404, {"error": "there is no account with this token"})
+            return
+        records = {
+            type_: [each.shown() for each in account.records.living(type_)] for type_ in ("companies", "notes", "tasks")
+        }
+        document = {
+            "records": records,
+            "calls": len(account.calls),
+            "refused": dict(account.limits.refused),
+            "twins": account.twins(COMPANY, "queast_company_id"),
+        }
+        await exchange.respond_json(200, document)
+
+
+def _json(body: bytes) -> Any:
+    try:
+        return orjson.loads(body) if body else None
+    except orjson.JSONDecodeError:
+        return None
+
+
+def main(
+    port: Annotated[int, typer.Option(help="Port to listen on; 0 lets the system choose.")] = 8081,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    token: Annotated[list[str] | None, typer.Option(help="Token of an account; repeatable.")] = None,
+) -> None:
+    """Be HubSpot, until interrupted."""
+    uvloop.run(_serve(host, port, token or ["pat-demo"]))
+
+
+async def _serve(host: str, port: int, tokens: list[str]) -> None:
+    async with HubSpotSimulator(host=host, port=port) as hubspot:
+        for token in tokens:
+            hubspot.open_account(token)
+        typer.echo(f"being HubSpot at {hubspot.url}")
+        await asyncio.get_running_loop().create_future()
+
+
+if __name__ == "__main__":
+    typer.run(main)
