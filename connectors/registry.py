@@ -13,14 +13,19 @@ from typing import Final
 from connectors.connector import ChecksCredentials, Connection, Connector, ConnectorType
 from connectors.context import ConnectorContext, CredentialMissingError
 from connectors.egress import EgressPolicy
-from connectors.errors import NoConnectorError, UnusableCredentialError
+from connectors.errors import ConnectorError, NoConnectorError, UnusableCredentialError
 from connectors.http import GuardedHttp
+from connectors.hubspot.connector import HubSpotConnector
 from connectors.webhook.connector import WebhookConnector
 from contracts.connection import Provider, SecretKeyRef
+from contracts.fields import InvalidFieldError
 
 ENTRY_POINT_GROUP: Final = "integrations.connectors"
 
-_BUILT_IN: Final[dict[Provider, ConnectorType]] = {Provider.WEBHOOK: WebhookConnector}
+_BUILT_IN: Final[dict[Provider, ConnectorType]] = {
+    Provider.HUBSPOT: HubSpotConnector,
+    Provider.WEBHOOK: WebhookConnector,
+}
 
 
 def open_connector(connection: Connection, context: ConnectorContext) -> Connector:
@@ -34,7 +39,7 @@ def check_credentials(connection: Connection, credentials: Mapping[SecretKeyRef,
     context = ConnectorContext(_Given(connection.namespace, credentials), GuardedHttp(EgressPolicy()))
     try:
         connector = open_connector(connection, context)
-    except NoConnectorError as error:
+    except (ConnectorError, InvalidFieldError) as error:
         return [str(error)]
     try:
         if isinstance(connector, ChecksCredentials):

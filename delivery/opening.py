@@ -4,9 +4,10 @@ from collections.abc import Callable, Mapping
 
 from connectors.connector import ChecksCredentials, Connection, Connector, ConnectorFactory
 from connectors.context import ConnectorContext
-from connectors.errors import NoConnectorError
+from connectors.errors import ConnectorError
 from connectors.http import GuardedHttp
 from contracts.connection import parse_connection_spec
+from contracts.fields import InvalidFieldError
 from contracts.ids import ConnectionUid
 from delivery.credentials import ConnectionSecrets, MountedSecrets
 from delivery.memory import Memory, StoredFacts, StoredLinks
@@ -46,7 +47,7 @@ class Opening:
         )
         try:
             return connection, self._factory(connection, context)
-        except NoConnectorError as error:
+        except (ConnectorError, InvalidFieldError) as error:
             return connection, UnavailableConnector(str(error))
 
     def renew_credentials(

@@ -1,12 +1,20 @@
 """What tests over real loopback sockets share: the event loop of production, and a way out that may call loopback."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from ipaddress import ip_network
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from connectors.connector import Connection
 from connectors.egress import EgressPolicy
 from connectors.http import GuardedHttp
+from contracts.connection import parse_connection_spec
+from contracts.ids import TenantId
+from tests.integration.connectors.crm import Crm, OpenCrm
+
+if TYPE_CHECKING:
+    from tests.integration.conftest import Layer
 
 LOOPBACK = EgressPolicy((ip_network("127.0.0.0/8"),))
 
@@ -28,3 +36,19 @@ async def http() -> AsyncIterator[GuardedHttp]:
     """Give a way out that may call loopback."""
     async with GuardedHttp(LOOPBACK) as http:
         yield http
+
+
+@pytest.fixture
+async def open_crm(layer: "Layer", http: GuardedHttp) -> AsyncIterator[OpenCrm]:
+    """Publish connections in pool_a and give what their connectors need."""
+    crms: list[Crm] = []
+
+    async def opened(document: Mapping[str, Any], name: str = "crm") -> Crm:
+        spec = parse_connection_spec({"tenant": "acme", **document})
+        published = await layer.publish(spec, name=name)
+        crms.append(Crm(Connection(published.uid, "acme", name, TenantId("acme"), spec), layer, http))
+        return crms[-1]
+
+    yield opened
+    for crm in crms:
+        await crm.close()

@@ -23,12 +23,12 @@ from store.publication import write_pool
 
 pytestmark = pytest.mark.anyio
 
-HUBSPOT = parse_connection_spec(
+PIPEDRIVE = parse_connection_spec(
     {
         "tenant": "acme",
-        "provider": "HubSpot",
+        "provider": "Pipedrive",
         "routes": [{"name": "all", "events": ["*"]}],
-        "hubspot": {"auth": {"privateApp": {"tokenFrom": {"name": "crm", "key": "token"}}}},
+        "pipedrive": {"auth": {"apiToken": {"tokenFrom": {"name": "crm", "key": "token"}}}},
     }
 )
 
@@ -187,6 +187,6 @@ def test_a_filter_over_data_that_only_an_event_has_is_no_problem(expression: str
 
 
 def test_a_provider_without_a_connector_is_a_problem() -> None:
-    problems = [problem for problem in find_problems(HUBSPOT) if problem.path == "spec.provider"]
+    problems = [problem for problem in find_problems(PIPEDRIVE) if problem.path == "spec.provider"]
 
-    assert "no connector is installed for the provider HubSpot" in problems[0].message
+    assert "no connector is installed for the provider Pipedrive" in problems[0].message

@@ -25,7 +25,7 @@ class NoCredentials:
 CONTEXT = ConnectorContext(NoCredentials(), GuardedHttp(EgressPolicy()))
 
 WEBHOOK = {"webhook": {"url": "https://a.example/", "signing": {"secretsFrom": [{"name": "s", "key": "k"}]}}}
-HUBSPOT = {"hubspot": {"auth": {"privateApp": {"tokenFrom": {"name": "s", "key": "k"}}}}}
+PIPEDRIVE = {"pipedrive": {"auth": {"apiToken": {"tokenFrom": {"name": "s", "key": "k"}}}}}
 
 
 def connection(provider: Provider, settings: dict[str, object]) -> Connection:
@@ -54,11 +54,11 @@ def test_webhook_connections_are_served_by_the_built_in_connector() -> None:
 
 
 def test_an_installed_package_serves_another_provider(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    install(tmp_path, "other", "HubSpot", "plugged_in_connector:open_it")
+    install(tmp_path, "other", "Pipedrive", "plugged_in_connector:open_it")
     (tmp_path / "plugged_in_connector.py").write_text("def open_it(connection, context): return connection.name\n")
     monkeypatch.syspath_prepend(tmp_path)
 
-    opened: object = open_connector(connection(Provider.HUBSPOT, HUBSPOT), CONTEXT)
+    opened: object = open_connector(connection(Provider.PIPEDRIVE, PIPEDRIVE), CONTEXT)
 
     assert opened == "crm"
 
@@ -71,30 +71,30 @@ def test_an_installed_package_cannot_replace_what_is_built_in(tmp_path: Path, mo
 
 
 def test_a_provider_without_connector_is_refused_with_what_to_do() -> None:
-    with pytest.raises(NoConnectorError, match=r"HubSpot; install a package .*integrations\.connectors"):
-        open_connector(connection(Provider.HUBSPOT, HUBSPOT), CONTEXT)
+    with pytest.raises(NoConnectorError, match=r"Pipedrive; install a package .*integrations\.connectors"):
+        open_connector(connection(Provider.PIPEDRIVE, PIPEDRIVE), CONTEXT)
 
 
 def test_two_packages_for_one_provider_are_refused_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    install(tmp_path, "one", "HubSpot", "a:b")
-    install(tmp_path, "two", "HubSpot", "c:d")
+    install(tmp_path, "one", "Pipedrive", "a:b")
+    install(tmp_path, "two", "Pipedrive", "c:d")
     monkeypatch.syspath_prepend(tmp_path)
 
     with pytest.raises(NoConnectorError, match=r"one, two"):
-        connector_type(Provider.HUBSPOT)
+        connector_type(Provider.PIPEDRIVE)
 
 
 def test_a_package_that_cannot_be_loaded_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    install(tmp_path, "broken", "HubSpot", "no_such_module:open_it")
+    install(tmp_path, "broken", "Pipedrive", "no_such_module:open_it")
     monkeypatch.syspath_prepend(tmp_path)
 
     with pytest.raises(NoConnectorError, match=r"in broken cannot be loaded"):
-        connector_type(Provider.HUBSPOT)
+        connector_type(Provider.PIPEDRIVE)
 
 
 def test_a_connection_to_another_provider_is_no_webhook_connection() -> None:
     with pytest.raises(TypeError, match=r"acme/crm"):
-        WebhookConnector(connection(Provider.HUBSPOT, HUBSPOT), CONTEXT)
+        WebhookConnector(connection(Provider.PIPEDRIVE, PIPEDRIVE), CONTEXT)
 
 
 SIGNING = SecretKeyRef(name="s", key="k")
@@ -120,6 +120,6 @@ def test_credentials_are_checked_without_asking_the_partner(
 
 
 def test_credentials_for_a_provider_without_a_connector_are_a_problem() -> None:
-    (problem,) = check_credentials(connection(Provider.HUBSPOT, HUBSPOT), {})
+    (problem,) = check_credentials(connection(Provider.PIPEDRIVE, PIPEDRIVE), {})
 
     assert "no connector is installed" in problem

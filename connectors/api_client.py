@@ -1,0 +1,217 @@
+"""Calls of a partner's JSON API: authorized, guarded, bounded in time and size, and recorded without secrets.
+
+What all CRMs have in common. A call either has an answer, whatever its status, or ends the delivery: an attempt that
+cannot go on is raised as AttemptEndedError with its report, from however deep, and caught once, in `send`.
+"""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from time import monotonic
+from typing import Any, Final, NamedTuple
+
+import orjson
+
+from connectors.context import AccessToken, CredentialMissingError, Credentials, Tokens
+from connectors.errors import (
+    GuardedHttpError,
+    NoAnswerError,
+    NotSentError,
+    ReconnectNeededError,
+    TokensUnavailableError,
+    UnusableCredentialError,
+)
+from connectors.http import GuardedHttp, HttpAnswer, Timings
+from connectors.recording import brief, full
+from connectors.redaction import Redactor
+from connectors.retry_after import parse_retry_after
+from contracts.connection import SecretKeyRef
+from contracts.exchange import Exchange
+from contracts.outcomes import Ambiguous, AuthRevoked, Misconfigured, Outcome, Report, Transient
+
+ANSWER_LIMIT: Final = 4 * 1024 * 1024
+"""Bytes of an answer that are read."""
+
+LEAST_SECONDS: Final = 0.05
+"""Time that must be left for a call to be begun."""
+
+
+class AttemptEndedError(Exception):
+    """The attempt cannot go on; `report` says what came of it."""
+
+    def __init__(self, report: Report) -> None:
+        super().__init__(report.detail)
+        self.report = report
+
+
+class Deadline:
+    """When an attempt has to be over; measured by the monotonic clock."""
+
+    def __init__(self, limit: timedelta) -> None:
+        self._ends_at = monotonic() + limit.total_seconds()
+
+    @property
+    def seconds(self) -> float:
+        """Seconds that are left, negative when it has passed."""
+        return self._ends_at - monotonic()
+
+
+@dataclass(frozen=True, slots=True)
+class ApiAnswer:
+    """An answer: `document` is its JSON, None if it has none or not all of it came. `detail` is safe to show."""
+
+    status: int
+    document: Any
+    header: Callable[[str], str | None]
+    exchange: Exchange
+    detail: str
+
+    @property
+    def is_success(self) -> bool:
+        """Whether it is a 2xx."""
+        return 200 <= self.status < 300
+
+    def retry_after(self, now: float) -> timedelta | None:
+        """Return how long the partner asks to wait; `now` is in seconds since 1970."""
+        return parse_retry_after(self.header("retry-after"), self.header("date"), datetime.fromtimestamp(now, UTC))
+
+    def report(self, outcome: Outcome, detail: str = "") -> Report:
+        """Report an outcome that this answer decided."""
+        return Report(outcome, self.status, detail or self.detail, self.exchange)
+
+
+class Proof(NamedTuple):
+    """What proves to a partner who we are: a header's value, the secret in it, and the token if it can be renewed."""
+
+    value: str
+    secret: str
+    token: AccessToken | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StaticAuthorization:
+    """A token that does not run out by itself, in a header."""
+
+    credentials: Credentials
+    reference: SecretKeyRef
+    header: str = "Authorization"
+    prefix: str = "Bearer "
+
+    def read(self) -> str:
+        """Return the token; raise CredentialMissingError or UnusableCredentialError."""
+        value = self.credentials.read(self.reference).strip()
+        if not value or not value.isascii() or any(byte <= 32 or byte == 127 for byte in value):
+            raise UnusableCredentialError(
+                f"the key {self.reference.key} of Secret {self.reference.name} is no token: "
+                "it must be printable ASCII without spaces, and not empty"
+            )
+        return value.decode("ascii")
+
+    async def current(self) -> Proof:
+        """Return what is mounted now; raise AttemptEndedError."""
+        try:
+            token = self.read()
+        except (CredentialMissingError, UnusableCredentialError) as error:
+            raise AttemptEndedError(Report(Misconfigured(), detail=str(error))) from error
+        return Proof(f"{self.prefix}{token}", token)
+
+
+@dataclass(frozen=True, slots=True)
+class OAuthAuthorization:
+    """The access token of an OAuth grant."""
+
+    tokens: Tokens
+    header: str = "Authorization"
+
+    async def current(self) -> Proof:
+        """Return a token that is good for a while; raise AttemptEndedError."""
+        return await self._proof(self.tokens.current())
+
+    async def renewed(self, refused: AccessToken) -> Proof:
+        """Return a newer token than one that the partner refused; raise AttemptEndedError."""
+        return await self._proof(self.tokens.renew(refused))
+
+    async def _proof(self, asked: Awaitable[AccessToken]) -> Proof:
+        try:
+            token = await asked
+        except ReconnectNeededError as error:
+            raise AttemptEndedError(Report(AuthRevoked(), detail=str(error))) from error
+        except TokensUnavailableError as error:
+            wait = None if error.retry_after_seconds is None else timedelta(seconds=error.retry_after_seconds)
+            raise AttemptEndedError(Report(Transient(wait), detail=str(error))) from error
+        return Proof(f"Bearer {token.value}", token.value, token)
+
+
+Authorization = StaticAuthorization | OAuthAuthorization
+
+
+class ApiClient:
+    """Calls one partner's API for one connection."""
+
+    def __init__(self, http: GuardedHttp, base_url: str, authorization: Authorization) -> None:
+        self._http = http
+        self._base_url = base_url.rstrip("/")
+        self._authorization = authorization
+
+    async def call(self, method: str, path: str, deadline: Deadline, body: object = None) -> ApiAnswer:
+        """Make one call and return its answer; a 401 is tried again once, if there is a newer token.
+
+        Raise AttemptEndedError if there is no answer.
+        """
+        proof = await self._authorization.current()
+        answer = await self._once(method, path, deadline, body, proof)
+        if answer.status == 401 and proof.token is not None and isinstance(self._authorization, OAuthAuthorization):
+            proof = await self._authorization.renewed(proof.token)
+            answer = await self._once(method, path, deadline, body, proof)
+        return answer
+
+    async def _once(self, method: str, path: str, deadline: Deadline, body: object, proof: Proof) -> ApiAnswer:
+        if deadline.seconds < LEAST_SECONDS:
+            raise AttemptEndedError(Report(Transient(), detail="no time was left for another call; none was under way"))
+        url, written = f"{self._base_url}{path}", b"" if body is None else orjson.dumps(body)
+        headers = [(self._authorization.header, proof.value), ("Accept", "application/json")]
+        if body is not None:
+            headers.append(("Content-Type", "application/json"))
+        redactor, timings = Redactor([proof.secret]), Timings()
+        limit = timedelta(seconds=deadline.seconds)
+        try:
+            answer = await self._http.request(
+                method,
+                url,
+                headers,
+                None if body is None else written,
+                limit,
+                body_limit=ANSWER_LIMIT,
+                timings=timings,
+            )
+        except GuardedHttpError as error:
+            exchange = full(method, url, headers, written, timings, None, redactor)
+            detail = redactor.clean(f"{method} {path}: {error}")
+            raise AttemptEndedError(Report(_unanswered(error), detail=detail, exchange=exchange)) from None
+        succeeded = 200 <= answer.status < 300
+        return ApiAnswer(
+            answer.status,
+            _document(answer),
+            answer.header,
+            brief(written, timings) if succeeded else full(method, url, headers, written, timings, answer, redactor),
+            "" if succeeded else redactor.clean(f"{method} {path}: ".encode() + answer.body, cut=not answer.complete),
+        )
+
+
+def _unanswered(error: GuardedHttpError) -> Outcome:
+    match error:
+        case NotSentError():
+            return Transient()
+        case NoAnswerError():
+            return Ambiguous()
+        case _:
+            return Misconfigured()
+
+
+def _document(answer: HttpAnswer) -> Any:
+    if not answer.complete or not answer.body:
+        return None
+    try:
+        return orjson.loads(answer.body)
+    except orjson.JSONDecodeError:
+        return None

@@ -1,0 +1,109 @@
+"""What CRM connectors are tested with: events, and connections whose memory is a real PostgreSQL."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from connectors.connector import Connection, Delivery
+from connectors.context import ConnectorContext, CredentialMissingError
+from connectors.http import GuardedHttp
+from connectors.registry import open_connector
+from contracts.connection import SecretKeyRef
+from contracts.ids import MessageId, PublicEventId, TenantId
+from delivery.memory import Memory, StoredFacts, StoredLinks
+from programs.reconnect import Reconnecting
+
+if TYPE_CHECKING:
+    from tests.integration.conftest import Layer
+
+TOKEN = "pat-test-11111111"
+AT = datetime(2026, 3, 1, 12, tzinfo=UTC)
+
+
+@dataclass
+class FakeCredentials:
+    """Secrets by key."""
+
+    values: dict[str, str] = field(default_factory=lambda: {"token": TOKEN})
+
+    def read(self, reference: SecretKeyRef) -> bytes:
+        if reference.key not in self.values:
+            raise CredentialMissingError(f"Secret acme/{reference.name} has no key {reference.key}")
+        return self.values[reference.key].encode()
+
+
+@dataclass
+class Crm:
+    """Opens connectors of one connection, as one worker after another would."""
+
+    connection: Connection
+    layer: "Layer"
+    http: GuardedHttp
+    credentials: FakeCredentials = field(default_factory=FakeCredentials)
+    databases: list[Reconnecting] = field(default_factory=list)
+
+    def open(self) -> Any:
+        """Open the connector anew, with nothing of it in memory."""
+        database = Reconnecting(lambda: self.layer.dsn("pool_a"), "worker-memory", queue=True)
+        self.databases.append(database)
+        memory = Memory(database)
+        context = ConnectorContext(
+            self.credentials,
+            self.http,
+            facts=StoredFacts(memory, self.connection),
+            links=StoredLinks(memory, self.connection.tenant),
+        )
+        return open_connector(self.connection, context)
+
+    async def close(self) -> None:
+        """Let go of the connections to the database."""
+        for database in self.databases:
+            await database.close()
+
+    def links(self) -> dict[str, str]:
+        """Return our ids of linked companies with the partner's."""
+        rows = self.layer.rows(
+            "select queast_id, remote_id from integration.mapping where kind = 'company' and remote_id is not null"
+        )
+        return dict(rows)
+
+
+OpenCrm = Callable[..., Awaitable[Crm]]
+"""Publishes a connection, from its spec without the tenant and its name, and returns what its connectors need."""
+
+
+def company(id_: str = "c-1", *, kind: str = "company.updated", route: str = "companies", **data: Any) -> Delivery:
+    """Write an event about a company; its message id follows from what it says."""
+    return event(kind, {"id": id_, **data}, f"{id_}-{sorted(data.items())}", route)
+
+
+def signal(
+    number: int = 1, id_: str = "c-1", *, route: str = "notes", name: str | None = "Acme", **more: Any
+) -> Delivery:
+    """Write the n-th signal about a company."""
+    of = {"id": id_} | ({"name": name} if name else {})
+    data = {
+        "id": f"s-{number}",
+        "contract": {"uri": "https://signals.example/contract", "version": "3"},
+        "company": of,
+        "signal": {"title": f"Signal {number}", "score": 0.5, **more},
+    }
+    return event("signal.published", data, f"s-{number}-{id_}", route)
+
+
+def event(type_: str, data: Mapping[str, Any], key: str, route: str) -> Delivery:
+    return Delivery(
+        MessageId(f"msg_{route}_{key}"[:120]),
+        PublicEventId(f"evt_{key}"[:60]),
+        TenantId("acme"),
+        type_,
+        str(data.get("id")),
+        AT,
+        orjson.dumps(data),
+        route,
+        1,
+        AT.timestamp(),
+    )
