@@ -59,7 +59,7 @@ class HubSpotConnector:
         """Read the token, if it is one that does not run out; what is known of the account may be another's now."""
         if isinstance(self._authorization, StaticAuthorization):
             self._authorization.read()
-        self._portal.account = None
+        self._portal.doubt_account()
 
     def endpoint(self) -> Endpoint:
         """Return where HubSpot's API is."""

@@ -67,6 +67,11 @@ class Portal:
                 self._learned_at[kind] = self.clock()
             return self._properties[kind]
 
+    def doubt_account(self) -> None:
+        """Find everything out anew at the next use: with other credentials it may be another account."""
+        self.account = None
+        self._learned_at.clear()
+
     def forget(self, kind: str) -> None:
         """Find it out anew at the next use: HubSpot contradicts what is known."""
         self._learned_at.pop(kind, None)
