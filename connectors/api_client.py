@@ -4,21 +4,19 @@ What all CRMs have in common. A call either has an answer, whatever its status, 
 cannot go on is raised as AttemptEndedError with its report, from however deep, and caught once, in `send`.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from time import monotonic
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import orjson
 
-from connectors.context import AccessToken, CredentialMissingError, Credentials, Tokens
+from connectors.context import CredentialMissingError, Credentials
 from connectors.errors import (
     GuardedHttpError,
     NoAnswerError,
     NotSentError,
-    ReconnectNeededError,
-    TokensUnavailableError,
     UnusableCredentialError,
 )
 from connectors.http import GuardedHttp, HttpAnswer, Timings
@@ -27,7 +25,7 @@ from connectors.redaction import Redactor
 from connectors.retry_after import parse_retry_after
 from contracts.connection import SecretKeyRef
 from contracts.exchange import Exchange
-from contracts.outcomes import Ambiguous, AuthRevoked, Misconfigured, Outcome, Report, Transient
+from contracts.outcomes import Ambiguous, Misconfigured, Outcome, Report, Transient
 
 ANSWER_LIMIT: Final = 4 * 1024 * 1024
 """Bytes of an answer that are read."""
@@ -80,14 +78,6 @@ class ApiAnswer:
         return Report(outcome, self.status, detail or self.detail, self.exchange)
 
 
-class Proof(NamedTuple):
-    """What proves to a partner who we are: a header's value, the secret in it, and the token if it can be renewed."""
-
-    value: str
-    secret: str
-    token: AccessToken | None = None
-
-
 @dataclass(frozen=True, slots=True)
 class StaticAuthorization:
     """A token that does not run out by itself, in a header."""
@@ -107,72 +97,28 @@ class StaticAuthorization:
             )
         return value.decode("ascii")
 
-    async def current(self) -> Proof:
-        """Return what is mounted now; raise AttemptEndedError."""
-        try:
-            token = self.read()
-        except (CredentialMissingError, UnusableCredentialError) as error:
-            raise AttemptEndedError(Report(Misconfigured(), detail=str(error))) from error
-        return Proof(f"{self.prefix}{token}", token)
-
-
-@dataclass(frozen=True, slots=True)
-class OAuthAuthorization:
-    """The access token of an OAuth grant."""
-
-    tokens: Tokens
-    header: str = "Authorization"
-
-    async def current(self) -> Proof:
-        """Return a token that is good for a while; raise AttemptEndedError."""
-        return await self._proof(self.tokens.current())
-
-    async def renewed(self, refused: AccessToken) -> Proof:
-        """Return a newer token than one that the partner refused; raise AttemptEndedError."""
-        return await self._proof(self.tokens.renew(refused))
-
-    async def _proof(self, asked: Awaitable[AccessToken]) -> Proof:
-        try:
-            token = await asked
-        except ReconnectNeededError as error:
-            raise AttemptEndedError(Report(AuthRevoked(), detail=str(error))) from error
-        except TokensUnavailableError as error:
-            wait = None if error.retry_after_seconds is None else timedelta(seconds=error.retry_after_seconds)
-            raise AttemptEndedError(Report(Transient(wait), detail=str(error))) from error
-        return Proof(f"Bearer {token.value}", token.value, token)
-
-
-Authorization = StaticAuthorization | OAuthAuthorization
-
 
 class ApiClient:
     """Calls one partner's API for one connection."""
 
-    def __init__(self, http: GuardedHttp, base_url: str, authorization: Authorization) -> None:
+    def __init__(self, http: GuardedHttp, base_url: str, authorization: StaticAuthorization) -> None:
         self._http = http
         self._base_url = base_url.rstrip("/")
         self._authorization = authorization
 
     async def call(self, method: str, path: str, deadline: Deadline, body: object = None) -> ApiAnswer:
-        """Make one call and return its answer; a 401 is tried again once, if there is a newer token.
-
-        Raise AttemptEndedError if there is no answer.
-        """
-        proof = await self._authorization.current()
-        answer = await self._once(method, path, deadline, body, proof)
-        if answer.status == 401 and proof.token is not None and isinstance(self._authorization, OAuthAuthorization):
-            proof = await self._authorization.renewed(proof.token)
-            answer = await self._once(method, path, deadline, body, proof)
-        return answer
-
-    async def _once(self, method: str, path: str, deadline: Deadline, body: object, proof: Proof) -> ApiAnswer:
+        """Make one call and return its answer; raise AttemptEndedError if there is none."""
+        try:
+            token = self._authorization.read()
+        except (CredentialMissingError, UnusableCredentialError) as error:
+            raise AttemptEndedError(Report(Misconfigured(), detail=str(error))) from error
         if deadline.seconds < LEAST_SECONDS:
             raise AttemptEndedError(Report(Transient(), detail="no time was left for another call; none was under way"))
         url, written = f"{self._base_url}{path}", b"" if body is None else orjson.dumps(body)
-        headers = [(self._authorization.header, proof.value), ("Accept", "application/json")]
+        headers = [(self._authorization.header, f"{self._authorization.prefix}{token}"), ("Accept", "application/json")]
         if body is not None:
             headers.append(("Content-Type", "application/json"))
-        redactor, timings = Redactor([proof.secret]), Timings()
+        redactor, timings = Redactor([token]), Timings()
         limit = timedelta(seconds=deadline.seconds)
         try:
             answer = await self._http.request(

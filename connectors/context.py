@@ -1,8 +1,8 @@
 """What a connector may reach beside its partner: small protocols and the guarded way out.
 
 A worker gives a connector all of it. A program that only looks at credentials or sends a test gives less; what is not
-there answers with NoStateError, so that a connector never works on half of its memory unnoticed. Facts, links and
-tokens may raise StateUnavailableError at any time, which a connector lets pass.
+there answers with NoStateError, so that a connector never works on half of its memory unnoticed. Facts and
+links may raise StateUnavailableError at any time, which a connector lets pass.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -100,32 +100,6 @@ class Links(Protocol):
         """Forget a link, if it is still to that record: the partner has deleted it or merged it into another."""
 
 
-@dataclass(frozen=True, slots=True)
-class AccessToken:
-    """An OAuth access token; `expires_at` is in seconds since 1970.
-
-    `details` is what came with it and is no secret, as `api_domain` or `hub_id`.
-    """
-
-    value: str = field(repr=False)
-    version: int
-    expires_at: float
-    details: Mapping[str, str]
-
-
-class Tokens(Protocol):
-    """The OAuth grant of one connection, refreshed ahead of time by one process of all."""
-
-    async def current(self) -> AccessToken:
-        """Return a token that is good for a while; raise ReconnectNeededError or TokensUnavailableError."""
-
-    async def renew(self, refused: AccessToken) -> AccessToken:
-        """Return a newer token than one that the partner refused, refreshing once.
-
-        Raise ReconnectNeededError if the refused one was the newest that can be had, or TokensUnavailableError.
-        """
-
-
 class _NoState:
     """Stands where a program keeps nothing for connectors."""
 
@@ -144,10 +118,6 @@ def _links() -> Links:
     return _NO_STATE  # type: ignore[return-value]  # every use of it raises
 
 
-def _tokens() -> Tokens:
-    return _NO_STATE  # type: ignore[return-value]  # every use of it raises
-
-
 @dataclass(frozen=True, slots=True)
 class ConnectorContext:
     """Everything a connector is given; `clock` tells the database's time, in seconds since 1970."""
@@ -157,4 +127,3 @@ class ConnectorContext:
     clock: Callable[[], float] = time
     facts: Facts = field(default_factory=_facts)
     links: Links = field(default_factory=_links)
-    tokens: Tokens = field(default_factory=_tokens)

@@ -3,6 +3,7 @@
 The steps go the way of a delivery: credentials, name, egress rules, connection, TLS, request, status. Each is told
 when it has ended, with its time, what was found and, if it failed, what to do. The request is a real delivery, signed
 and guarded like any other: an event of the type `integrations.test` that is stored nowhere and says that it is a test.
+In a CRM that would become a record, so there the account is looked at instead, and nothing is changed.
 
 Connection and TLS are looked at beforehand, over a connection of their own to the vetted address, since the HTTP client
 does not tell them apart. It has a mind of its own on certificates, so a failed look at TLS does not end the check.
@@ -18,7 +19,7 @@ from time import monotonic
 import orjson
 from pyreqwest.http import Url
 
-from connectors.connector import Connection, Connector, Delivery, Endpoint, HasEndpoint
+from connectors.connector import ChecksAccount, Connection, Connector, Delivery, Endpoint, HasEndpoint
 from connectors.context import ConnectorContext, CredentialMissingError
 from connectors.endpoint_advice import advice_on
 from connectors.errors import (
@@ -60,6 +61,8 @@ class StepName(StrEnum):
     """It answers a signed request."""
     STATUS = "status"
     """It takes the event."""
+    ACCOUNT = "account"
+    """The partner knows us, and what the routes name is there; in the place of request and status."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +79,7 @@ class Step:
 async def check_endpoint(connection: Connection, context: ConnectorContext, now: float) -> AsyncIterator[Step]:
     """Take the steps, ending with the first that fails, but for TLS; the check passed if the last one did.
 
-    `now` is the database's clock in seconds since 1970. The last step is `status` unless one before it failed.
+    `now` is the database's clock in seconds since 1970. The last step is `status` or `account` unless one failed.
     """
     began = monotonic()
     try:
@@ -95,7 +98,8 @@ async def check_endpoint(connection: Connection, context: ConnectorContext, now:
         yield step
         reached = step.passed or step.name is StepName.TLS
     if reached:
-        async for step in _send(connector, connection, now):
+        steps = _ask(connector) if isinstance(connector, ChecksAccount) else _send(connector, connection, now)
+        async for step in steps:
             yield step
 
 
@@ -138,6 +142,12 @@ async def _look(context: ConnectorContext, endpoint: Endpoint, target: Url) -> A
             yield _ended(StepName.TLS, began, str(error), advice)
             return
         yield _ended(StepName.TLS, began, found)
+
+
+async def _ask(connector: ChecksAccount) -> AsyncIterator[Step]:
+    began = monotonic()
+    for finding in await connector.check_account():
+        yield _ended(StepName.ACCOUNT, began, f"{finding.what}: {finding.found}", finding.advice)
 
 
 async def _send(connector: Connector, connection: Connection, now: float) -> AsyncIterator[Step]:

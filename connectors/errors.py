@@ -11,9 +11,7 @@
     ├── NoSuchActionError           the connector does not offer what a route asks for
     ├── NoStateError                the program that opened the connector keeps nothing for it
     ├── StateUnavailableError       what is kept for the connector cannot be reached at the moment
-    ├── LinkHeldError               another process has the right to make this record
-    ├── ReconnectNeededError        a person has to connect the account again
-    └── TokensUnavailableError      no access token can be had at the moment
+    └── LinkHeldError               another process has the right to make this record
 
 Messages are safe to store and show: they name hosts, addresses, Secrets and keys, never values, paths or queries.
 For that reason errors of the HTTP library, whose texts hold whole addresses, are replaced and never chained.
@@ -73,15 +71,3 @@ class LinkHeldError(ConnectorError):
     def __init__(self, seconds: float) -> None:
         super().__init__(f"another process is making this record; its right ends in {seconds:.0f} s")
         self.seconds = seconds
-
-
-class ReconnectNeededError(ConnectorError):
-    """The account was never connected, or its grant was revoked: a person has to connect it again."""
-
-
-class TokensUnavailableError(ConnectorError):
-    """The partner gives no access token at the moment; `retry_after_seconds` if it said when it will."""
-
-    def __init__(self, message: str, retry_after_seconds: float | None = None) -> None:
-        super().__init__(message)
-        self.retry_after_seconds = retry_after_seconds

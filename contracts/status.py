@@ -96,7 +96,7 @@ class EndpointCheckStep(StatusModel):
     """One step on the way to the partner."""
 
     name: Annotated[str, StringConstraints(min_length=1, max_length=32)]
-    """credentials, resolve, vet, connect, tls, request or status."""
+    """credentials, resolve, vet, connect, tls, request, status or account."""
     passed: bool
     """Whether it went well."""
     milliseconds: Annotated[int, Field(ge=0, le=2**31 - 1)]

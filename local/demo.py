@@ -15,6 +15,7 @@ from psycopg import AsyncConnection
 from rich.live import Live
 
 from local.demo_counts import Endpoint, Summary, summarise
+from local.demo_crm import Crm, running_crms
 from local.demo_events import demo_events
 from local.demo_partner import Partner, running_partner
 from local.demo_scene import set_scene
@@ -47,10 +48,14 @@ async def demonstrate(
     """
     scene = set_scene(ManifestFolder(options.manifests).read())
     make_data_folder(options.data)
-    async with running_partner(scene.port, options.logs) as partner, running_layer(options, reporter) as layer:
+    async with (
+        running_partner(scene.port, options.logs) as partner,
+        running_crms(scene.crms, options.logs),
+        running_layer(options, reporter) as layer,
+    ):
         for path, secrets in scene.secrets.items():
             await partner.open(path, secrets)
-        demo = Demo(layer, partner, scene.endpoints)
+        demo = Demo(layer, partner, scene.endpoints, scene.crms)
         summary = await _until_stopped(stop, demo.play)
         if summary is not None:
             reporter.console.print(summary_table(summary))
@@ -64,12 +69,14 @@ async def demonstrate(
 class Demo:
     """One performance."""
 
-    def __init__(self, layer: Layer, partner: Partner, endpoints: Sequence[Endpoint]) -> None:
+    def __init__(self, layer: Layer, partner: Partner, endpoints: Sequence[Endpoint], crms: Sequence[Crm] = ()) -> None:
         self._layer = layer
         self._partner = partner
         self._endpoints = endpoints
+        self._crms = crms
+        self._partners: list[Endpoint | Crm] = [*endpoints, *crms]
         self._states: dict[str, ConnectionState] = {}
-        self._view = DemoView(endpoints)
+        self._view = DemoView(endpoints, crms)
         tenants = sorted({endpoint.connection.spec.tenant for endpoint in endpoints})
         self._events = demo_events(tenants, _EVENTS_WHILE_WELL + _EVENTS_WHILE_FAILING)
         self._emitted = 0
@@ -86,6 +93,7 @@ class Demo:
         return await summarise(
             self._endpoints,
             self._partner,
+            self._crms,
             events=self._emitted,
             quarantined_and_recovered=quarantined and recovered,
             seconds=time.monotonic() - began,
@@ -97,14 +105,14 @@ class Demo:
 
     async def _get_ready(self) -> None:
         self._act("Connections become ready")
-        names = [endpoint.name for endpoint in self._endpoints]
+        names = [each.name for each in self._partners]
         if not await self._wait(lambda: all(self._condition(name) is not None for name in names)):
             raise DemoError("the demo's connections were not published; correct the manifests as told above")
 
     async def _flow(self) -> None:
         self._act("Services emit events; each goes to the connections whose routes select it")
         await self._emit(_EVENTS_WHILE_WELL)
-        await self._wait(lambda: all(self._outstanding(endpoint) == 0 for endpoint in self._endpoints))
+        await self._wait(self._all_there)
 
     async def _fail(self, failing: Endpoint) -> bool:
         """Return whether the failing connection was quarantined."""
@@ -121,12 +129,7 @@ class Demo:
         """Return whether the connection is ready again and has delivered everything."""
         self._act(f"The partner of {failing.name} is well again: the next probe finds out and the backlog drains")
         await self._partner.recover(failing.path)
-        return await self._wait(
-            lambda: (
-                self._condition(failing.name) is Condition.READY
-                and all(self._outstanding(endpoint) == 0 for endpoint in self._endpoints)
-            )
-        )
+        return await self._wait(lambda: self._condition(failing.name) is Condition.READY and self._all_there())
 
     async def _emit(self, count: int) -> None:
         producer = await AsyncConnection.connect(self._layer.access.dsn(Group.PRODUCER), autocommit=True)
@@ -138,8 +141,8 @@ class Demo:
     async def _emit_one(self, producer: AsyncConnection[tuple[object, ...]], event: NewEvent) -> None:
         event_id = await emit(producer, event)
         self._emitted += 1
-        for endpoint in self._endpoints:
-            endpoint.expect(event_id, event)
+        for each in self._partners:
+            each.expect(event_id, event)
 
     def _act(self, words: str) -> None:
         self._view.act = words
@@ -150,8 +153,9 @@ class Demo:
         state = self._states.get(name)
         return None if state is None or state.condition is Condition.STARTING else state.condition
 
-    def _outstanding(self, endpoint: Endpoint) -> int:
-        return endpoint.expected.total() - endpoint.counts.delivered
+    def _all_there(self) -> bool:
+        delivered = all(each.expected.total() == each.counts.delivered for each in self._endpoints)
+        return delivered and all(crm.outstanding == 0 for crm in self._crms)
 
     async def _wait(self, condition: Callable[[], bool]) -> bool:
         """Wait until something is so; False if it does not come to pass in good time."""
@@ -196,6 +200,8 @@ class Demo:
         self._states = {f"{state.namespace}/{state.name}": state for state in states}
         for endpoint in self._endpoints:
             await endpoint.observe(self._partner)
+        for crm in self._crms:
+            await crm.observe()
 
 
 async def _until_stopped(stop: asyncio.Event, play: Callable[[], Awaitable[Summary]]) -> Summary | None:

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from typing import Protocol
 
 import orjson
 
@@ -15,12 +16,15 @@ from local.demo_partner import Arrival, Partner
 from store.outbox import NewEvent
 
 
-class _Route:
+class DemoRoute:
+    """A route of a connection, and which events it selects."""
+
     def __init__(self, spec: RouteSpec) -> None:
         self._matches_type = compile_patterns(spec.events)
         self._filter = Filter(spec.filter) if spec.filter else None
 
     def selects(self, event: NewEvent) -> bool:
+        """Say whether an event goes this way."""
         document = {"type": event.type, "subject": event.subject, "tenant": event.tenant, "data": dict(event.data)}
         return self._matches_type(event.type) and (self._filter is None or self._filter.matches(document))
 
@@ -55,11 +59,11 @@ class Endpoint:
     expected: Counter[str] = field(default_factory=Counter)
     counts: EndpointCounts = EndpointCounts()
     most_tried: str = ""
-    _routes: tuple[_Route, ...] = field(init=False)
+    _routes: tuple[DemoRoute, ...] = field(init=False)
     _position: dict[str, int] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
-        self._routes = tuple(_Route(route) for route in self.connection.spec.routes)
+        self._routes = tuple(DemoRoute(route) for route in self.connection.spec.routes)
 
     @property
     def name(self) -> str:
@@ -107,6 +111,10 @@ class Summary:
     unverified: int
     altered: int
     failed_attempts: int
+    crm_records: int
+    crm_missing: int
+    crm_twins: int
+    crm_refused: int
     quarantined_and_recovered: bool
     seconds: float
 
@@ -114,6 +122,7 @@ class Summary:
     def is_good(self) -> bool:
         """Whether the layer kept its promises."""
         broken = self.lost + self.repeated + self.out_of_order + self.unverified + self.altered
+        broken += self.crm_missing + self.crm_twins + self.crm_refused
         return broken == 0 and self.quarantined_and_recovered
 
     def as_json(self) -> str:
@@ -121,8 +130,29 @@ class Summary:
         return orjson.dumps(asdict(self), option=orjson.OPT_INDENT_2).decode()
 
 
+class Records(Protocol):
+    """What a CRM must hold in the end, and holds."""
+
+    twins: int
+    refused: int
+
+    @property
+    def expected(self) -> int:
+        """How many records must be there."""
+
+    @property
+    def outstanding(self) -> int:
+        """How many of them are not there, or not as they must be."""
+
+
 async def summarise(
-    endpoints: Iterable[Endpoint], partner: Partner, *, events: int, quarantined_and_recovered: bool, seconds: float
+    endpoints: Iterable[Endpoint],
+    partner: Partner,
+    crms: Iterable[Records],
+    *,
+    events: int,
+    quarantined_and_recovered: bool,
+    seconds: float,
 ) -> Summary:
     """Ask the partner for everything once more and add up."""
     total: Counter[str] = Counter()
@@ -133,6 +163,10 @@ async def summarise(
         total["out_of_order"] += endpoint.out_of_order(await partner.order(endpoint.path))
         total["unverified"] += await partner.refused(endpoint.path)
         total.update(delivered=counts.delivered, repeated=counts.repeated, altered=counts.altered, failed=counts.failed)
+    for crm in crms:
+        total.update(
+            crm_records=crm.expected, crm_missing=crm.outstanding, crm_twins=crm.twins, crm_refused=crm.refused
+        )
     return Summary(
         events=events,
         deliveries=total["deliveries"],
@@ -143,6 +177,10 @@ async def summarise(
         unverified=total["unverified"],
         altered=total["altered"],
         failed_attempts=total["failed"],
+        crm_records=total["crm_records"],
+        crm_missing=total["crm_missing"],
+        crm_twins=total["crm_twins"],
+        crm_refused=total["crm_refused"],
         quarantined_and_recovered=quarantined_and_recovered,
         seconds=round(seconds, 1),
     )

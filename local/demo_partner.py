@@ -6,7 +6,7 @@ What arrived is asked of the partner, so the demo's counts owe nothing to our ow
 import asyncio
 import socket
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from types import TracebackType
@@ -104,6 +104,16 @@ class Partner:
 @asynccontextmanager
 async def running_partner(port: int, logs: Path) -> AsyncIterator[Partner]:
     """Run a simulated partner on a port of this machine; raise DemoError if that is not possible."""
+    command = ["connectors.webhook.simulator", "--port", str(port)]
+    async with Partner(port) as partner, running_program("partner", command, port, logs, partner.answers):
+        yield partner
+
+
+@asynccontextmanager
+async def running_program(
+    name: str, command: Sequence[str], port: int, logs: Path, answers: Callable[[], Awaitable[bool]]
+) -> AsyncIterator[None]:
+    """Run a module that listens on a port until the body ends; raise DemoError if that is not possible."""
     _check_free(port)
     stop, ended = asyncio.Event(), asyncio.Event()
 
@@ -111,26 +121,28 @@ async def running_partner(port: int, logs: Path) -> AsyncIterator[Partner]:
         if not isinstance(event, Started):
             ended.set()
 
-    command = [sys.executable, "-P", "-m", "local.companion", "connectors.webhook.simulator", "--port", str(port)]
-    program = Program("partner", command, environment({}))
-    async with asyncio.TaskGroup() as group, Partner(port) as partner:
+    program = Program(name, [sys.executable, "-P", "-m", "local.companion", *command], environment({}))
+    async with asyncio.TaskGroup() as group:
         group.create_task(Supervisor([program], logs, note).run(stop))
         try:
-            await _wait_until_ready(partner, ended, logs)
-            yield partner
+            await _wait_until_ready(name, answers, ended, logs)
+            yield
         finally:
             stop.set()
 
 
-async def _wait_until_ready(partner: Partner, ended: asyncio.Event, logs: Path) -> None:
+async def _wait_until_ready(
+    name: str, answers: Callable[[], Awaitable[bool]], ended: asyncio.Event, logs: Path
+) -> None:
+    log = logs / f"{name}.log"
     try:
         async with asyncio.timeout(_START_SECONDS):
-            while not await partner.answers():
+            while not await answers():
                 if ended.is_set():
-                    raise DemoError(f"the simulated partner ended at once; its log is {logs / 'partner.log'}")
+                    raise DemoError(f"the simulated partner ended at once; its log is {log}")
                 await asyncio.sleep(_POLL_SECONDS)
     except TimeoutError:
-        raise DemoError(f"the simulated partner does not answer; its log is {logs / 'partner.log'}") from None
+        raise DemoError(f"the simulated partner does not answer; its log is {log}") from None
 
 
 def _check_free(port: int) -> None:

@@ -4,9 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
-from contracts.connection import WebhookConnectionSpec, WebhookSettings
-from contracts.manifests import Manifests
+from contracts.connection import HubSpotConnectionSpec, SecretKeyRef, WebhookConnectionSpec, WebhookSettings
+from contracts.manifests import IntegrationConnection, Manifests
 from local.demo_counts import Endpoint
+from local.demo_crm import Crm
 from local.demo_partner import HOST
 from local.errors import DemoError
 
@@ -18,11 +19,12 @@ _FITTING = (
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """The endpoints of one partner, the secrets it shares with each by path, and the port it listens on."""
+    """The endpoints of one partner, the secrets it shares with each by path, the port it listens on, and the CRMs."""
 
     endpoints: tuple[Endpoint, ...]
     secrets: Mapping[str, list[str]] = field(repr=False)
     port: int
+    crms: tuple[Crm, ...]
 
 
 def set_scene(manifests: Manifests) -> Scene:
@@ -33,8 +35,12 @@ def set_scene(manifests: Manifests) -> Scene:
     endpoints: dict[str, Endpoint] = {}
     secrets: dict[str, list[str]] = {}
     ports: set[int] = set()
+    crms: list[Crm] = []
     for connection in manifests.connections:
         spec = connection.spec
+        if isinstance(spec, HubSpotConnectionSpec):
+            crms.append(_crm(manifests, connection, spec))
+            continue
         address = urlsplit(spec.webhook.url) if isinstance(spec, WebhookConnectionSpec) else None
         if not isinstance(spec, WebhookConnectionSpec) or address is None or address.hostname != HOST:
             raise DemoError(f"connection {connection.namespace}/{connection.name} does not fit: {_FITTING}")
@@ -45,15 +51,27 @@ def set_scene(manifests: Manifests) -> Scene:
         ports.add(address.port or 80)
     if len(ports) != 1:
         raise DemoError(f"the manifests name {len(ports) or 'no'} ports: {_FITTING}")
-    return Scene(tuple(endpoints.values()), secrets, ports.pop())
+    return Scene(tuple(endpoints.values()), secrets, ports.pop(), tuple(crms))
+
+
+def _crm(manifests: Manifests, connection: IntegrationConnection, spec: HubSpotConnectionSpec) -> Crm:
+    token = spec.hubspot.auth.private_app
+    actions = sorted(route.action or "" for route in spec.routes)
+    if token is None or urlsplit(spec.hubspot.api_url).hostname != HOST or actions != ["AddNote", "UpsertCompany"]:
+        raise DemoError(
+            f"connection {connection.namespace}/{connection.name} does not fit: a demo's HubSpot is at"
+            f" http://{HOST}:PORT, with a private app's token and a route for UpsertCompany and one for AddNote"
+        )
+    return Crm(connection, spec.hubspot.api_url, _value(manifests, connection.namespace, token.token_from))
 
 
 def _signing_secrets(manifests: Manifests, namespace: str, webhook: WebhookSettings) -> list[str]:
+    return [_value(manifests, namespace, reference) for reference in webhook.signing.secrets_from]
+
+
+def _value(manifests: Manifests, namespace: str, reference: SecretKeyRef) -> str:
     data = {(secret.namespace, secret.name): secret.data for secret in manifests.secrets}
-    values = []
-    for reference in webhook.signing.secrets_from:
-        value = data.get((namespace, reference.name), {}).get(reference.key)
-        if value is None:
-            raise DemoError(f"the demo's manifests lack key {reference.key} of Secret {namespace}/{reference.name}")
-        values.append(value.decode().strip())
-    return values
+    value = data.get((namespace, reference.name), {}).get(reference.key)
+    if value is None:
+        raise DemoError(f"the demo's manifests lack key {reference.key} of Secret {namespace}/{reference.name}")
+    return value.decode().strip()

@@ -8,7 +8,9 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from contracts.manifests import IntegrationConnection
 from local.demo_counts import Endpoint, Summary
+from local.demo_crm import Crm
 from local.serving import STYLES
 from local.state import ConnectionState
 
@@ -18,8 +20,9 @@ _BAR_WIDTH = 24
 class DemoView:
     """The changing picture of a performance."""
 
-    def __init__(self, endpoints: Sequence[Endpoint]) -> None:
+    def __init__(self, endpoints: Sequence[Endpoint], crms: Sequence[Crm] = ()) -> None:
         self._endpoints = endpoints
+        self._crms = crms
         self.act = ""
 
     def render(self, states: Mapping[str, ConnectionState], emitted: int) -> RenderableType:
@@ -33,21 +36,26 @@ class DemoView:
         table.add_column("Failed attempts", justify="right", no_wrap=True)
         table.add_column("State", no_wrap=True)
         for endpoint in self._endpoints:
-            table.add_row(*_row(endpoint, states.get(endpoint.name)))
+            expected, counts = endpoint.expected.total(), endpoint.counts
+            row = _row(endpoint.connection, expected, counts.delivered, counts.failed, states.get(endpoint.name))
+            table.add_row(*row)
+        for crm in self._crms:
+            table.add_row(*_row(crm.connection, crm.expected, crm.found, crm.refused, states.get(crm.name)))
         act = [Text(self.act, style="bold"), Text("")] if self.act else []
         return Panel(Group(*act, table), title=f"{emitted} events emitted", title_align="left", border_style="cyan")
 
 
-def _row(endpoint: Endpoint, state: ConnectionState | None) -> list[RenderableType]:
-    expected, counts = endpoint.expected.total(), endpoint.counts
+def _row(
+    connection: IntegrationConnection, expected: int, delivered: int, failed: int, state: ConnectionState | None
+) -> list[RenderableType]:
     condition = Text(state.condition, style=STYLES[state.condition]) if state else Text("…", style="dim")
     return [
-        endpoint.name,
-        endpoint.connection.spec.tenant,
-        ProgressBar(total=max(expected, 1), completed=counts.delivered, width=_BAR_WIDTH),
-        f"{counts.delivered}/{expected}",
+        f"{connection.namespace}/{connection.name}",
+        connection.spec.tenant,
+        ProgressBar(total=max(expected, 1), completed=delivered, width=_BAR_WIDTH),
+        f"{delivered}/{expected}",
         str(state.waiting) if state else "",
-        Text(str(counts.failed), style="yellow" if counts.failed else "dim"),
+        Text(str(failed), style="yellow" if failed else "dim"),
         condition,
     ]
 
@@ -68,6 +76,14 @@ def summary_table(summary: Summary) -> RenderableType:
         (summary.altered, "with another body at a later attempt"),
     ):
         table.add_row(Text(str(count), style="bold red" if count else "bold green"), what)
+    if summary.crm_records:
+        table.add_row(
+            f"{summary.crm_records - summary.crm_missing} of {summary.crm_records}",
+            "companies and notes are in the CRM as they must be",
+        )
+        table.add_row(
+            Text(str(summary.crm_twins), style="bold red" if summary.crm_twins else "bold green"), "there twice"
+        )
     outage = summary.quarantined_and_recovered
     table.add_row(
         Text("yes" if outage else "no", style="bold green" if outage else "bold red"),

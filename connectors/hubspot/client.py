@@ -1,6 +1,6 @@
 """HubSpot's API: the calls we make, within its limits, and what its refusals mean.
 
-Paths are dated (2026-03, 2026-09; HubSpot's API reference); every one is in `_PATHS`. An account takes so many calls
+Paths are dated (2026-03, 2026-09; HubSpot's API reference); every one is in `PATHS`. An account takes so many calls
 in ten seconds and in a day, and five searches a second over all kinds of records, of which no header tells.
 """
 
@@ -40,7 +40,7 @@ LOCKED_SECONDS: Final = 2
 MIGRATION_SECONDS: Final = 3600
 """How long to wait for an account that is being moved, where HubSpot does not say."""
 
-_PATHS: Final[Mapping[str, tuple[str, str]]] = {
+PATHS: Final[Mapping[str, tuple[str, str]]] = {
     "details": ("GET", "/account-info/{version}/details"),
     "properties": ("GET", "/crm/properties/{version}/{kind}"),
     "create_group": ("POST", "/crm/properties/{version}/{kind}/groups"),
@@ -118,7 +118,7 @@ class HubSpotClient:
     async def _call(
         self, name: str, deadline: Deadline, body: object = None, *, fine: tuple[int, ...] = (), **parts: str
     ) -> ApiAnswer:
-        method, path = _PATHS[name]
+        method, path = PATHS[name]
         self._require_day()
         place = path.format(version=self._version, **parts)
         searching = self._searches.call(deadline.seconds) if name == "search" else nullcontext()

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
 from typing import ClassVar
 
-from connectors.api_client import ApiClient, AttemptEndedError, Deadline, StaticAuthorization
+from connectors.api_client import ApiClient, AttemptEndedError, Deadline
 from connectors.connector import Action, BatchLimits, Connection, Delivery, Endpoint, Finding
 from connectors.context import ConnectorContext
 from connectors.hubspot import settings
@@ -56,9 +56,8 @@ class HubSpotConnector:
         self.batch: BatchLimits | None = BatchLimits(BATCH_LIMIT, 2_000_000, timedelta(milliseconds=200))
 
     def check_credentials(self) -> None:
-        """Read the token, if it is one that does not run out; what is known of the account may be another's now."""
-        if isinstance(self._authorization, StaticAuthorization):
-            self._authorization.read()
+        """Read the token; what is known of the account may be another's now."""
+        self._authorization.read()
         self._portal.doubt_account()
 
     def endpoint(self) -> Endpoint:

@@ -3,9 +3,10 @@
 from dataclasses import dataclass
 
 from connectors.actions import action_of
-from connectors.api_client import Authorization, OAuthAuthorization, StaticAuthorization
+from connectors.api_client import StaticAuthorization
 from connectors.connector import Action
 from connectors.context import ConnectorContext
+from connectors.errors import NoConnectorError
 from contracts.connection import HubSpotConnectionSpec
 from contracts.fields import FieldMapping
 
@@ -36,9 +37,9 @@ def routes_of(spec: HubSpotConnectionSpec) -> dict[str, Route]:
     }
 
 
-def authorization_of(spec: HubSpotConnectionSpec, context: ConnectorContext) -> Authorization:
-    """Return what proves to HubSpot who we are."""
-    auth = spec.hubspot.auth
-    if auth.private_app is not None:
-        return StaticAuthorization(context.credentials, auth.private_app.token_from)
-    return OAuthAuthorization(context.tokens)
+def authorization_of(spec: HubSpotConnectionSpec, context: ConnectorContext) -> StaticAuthorization:
+    """Return what proves to HubSpot who we are; raise NoConnectorError for an OAuth app."""
+    private_app = spec.hubspot.auth.private_app
+    if private_app is None:
+        raise NoConnectorError("OAuth apps are not served yet; use spec.hubspot.auth.privateApp with its access token")
+    return StaticAuthorization(context.credentials, private_app.token_from)

@@ -5,7 +5,10 @@ call is kept, so that a test can say that nothing was made twice. Implemented fr
 its dated API (2026-03), its error categories and its usage limits, and not from the connector.
 
 In a test: `async with HubSpotSimulator() as hubspot: account = hubspot.open_account("token") …`. As a program:
-`python -m connectors.hubspot.simulator --port 8081 --token pat-demo`, looked at by `GET /_control/accounts?token=…`.
+`python -m connectors.hubspot.simulator --port 8081`; its accounts go by the token that a request carries:
+
+    PUT /_control/account    open the account, if it is not there
+    GET /_control/account    its records, how many calls were made and refused, and companies that are there twice
 """
 
 import asyncio
@@ -24,7 +27,7 @@ from connectors.hubspot.simulator_limits import Limits
 from connectors.hubspot.simulator_records import COMPANY, Records, RefusedError
 from connectors.simulation import Exchange, SimulatorServer
 
-CONTROL: Final = "/_control/accounts"
+CONTROL: Final = "/_control/account"
 
 
 class HubSpotSimulator:
@@ -60,10 +63,10 @@ class HubSpotSimulator:
 
     async def _handle(self, exchange: Exchange) -> None:
         request = exchange.request
-        if request.path == CONTROL:
-            await self._control(exchange)
-            return
         token = request.headers.get("authorization", "").removeprefix("Bearer ")
+        if request.path == CONTROL:
+            await self._control(exchange, token)
+            return
         account = self.accounts.get(token)
         if account is None:
             refused = RefusedError(401, "INVALID_AUTHENTICATION", "Authentication credentials not found or expired.")
@@ -84,8 +87,10 @@ class HubSpotSimulator:
         body = b"" if document is None else orjson.dumps(document)
         await exchange.respond(status, {"Content-Type": "application/json;charset=utf-8", **headers}, body)
 
-    async def _control(self, exchange: Exchange) -> None:
-        account = self.accounts.get(exchange.request.query.get("token", ""))
+    async def _control(self, exchange: Exchange, token: str) -> None:
+        if exchange.request.method == "PUT" and token not in self.accounts:
+            self.open_account(token)
+        account = self.accounts.get(token)
         if account is None:
             await exchange.respond_json(404, {"error": "there is no account with this token"})
             return
@@ -111,16 +116,13 @@ def _json(body: bytes) -> Any:
 def main(
     port: Annotated[int, typer.Option(help="Port to listen on; 0 lets the system choose.")] = 8081,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    token: Annotated[list[str] | None, typer.Option(help="Token of an account; repeatable.")] = None,
 ) -> None:
     """Be HubSpot, until interrupted."""
-    uvloop.run(_serve(host, port, token or ["pat-demo"]))
+    uvloop.run(_serve(host, port))
 
 
-async def _serve(host: str, port: int, tokens: list[str]) -> None:
+async def _serve(host: str, port: int) -> None:
     async with HubSpotSimulator(host=host, port=port) as hubspot:
-        for token in tokens:
-            hubspot.open_account(token)
         typer.echo(f"being HubSpot at {hubspot.url}")
         await asyncio.get_running_loop().create_future()
 

@@ -137,7 +137,8 @@ class Records:
         self.groups: dict[str, set[str]] = {type_: {"companyinformation"} for type_ in TYPES}
         self.records: dict[str, dict[str, Record]] = {type_: {} for type_ in TYPES}
         self.associations: set[tuple[str, str, str, str]] = set()
-        self._next_id = 1000
+        # Not those of an earlier run, as HubSpot never gives an id again.
+        self._next_id = int(clock() * 1000)
 
     # Properties
 

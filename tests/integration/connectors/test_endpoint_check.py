@@ -22,6 +22,7 @@ from connectors.context import ConnectorContext, CredentialMissingError
 from connectors.egress import EgressPolicy
 from connectors.endpoint_check import Step, StepName, check_endpoint
 from connectors.http import GuardedHttp
+from connectors.hubspot.simulator import HubSpotSimulator
 from connectors.simulation_faults import Hang, Redirect, RefuseSignature, Status
 from connectors.webhook.simulator import WebhookSimulator
 from contracts.connection import SecretKeyRef, parse_connection_spec
@@ -241,3 +242,51 @@ async def test_a_certificate_that_nobody_trusts_is_told_and_the_client_says_so_t
     assert [step.passed for step in steps[4:]] == [False, False]
     assert "is not trusted" in steps[4].found
     assert "caFrom" in steps[4].advice
+
+
+# CRMs -------------------------------------------------------------------------------------------------------------
+
+
+async def check_hubspot(http: GuardedHttp, url: str, field: str) -> list[Step]:
+    route = {"name": "all", "events": ["company.updated"], "fields": [{"property": field, "value": "event.subject"}]}
+    auth = {"privateApp": {"tokenFrom": {"name": "crm", "key": "token"}}}
+    spec = parse_connection_spec(
+        {
+            "provider": "HubSpot",
+            "tenant": "acme",
+            "routes": [route],
+            "hubspot": {"auth": auth, "apiUrl": url},
+            "delivery": {"timeout": "2s"},
+        }
+    )
+    connection = Connection(ConnectionUid(uuid4()), "acme", "crm", TenantId("acme"), spec)
+    context = ConnectorContext(FakeCredentials({"token": b"pat-test"}), http)
+    return [step async for step in check_endpoint(connection, context, time.time())]
+
+
+async def test_of_a_crm_the_account_is_looked_at_and_nothing_is_written(http: GuardedHttp) -> None:
+    async with HubSpotSimulator() as simulator:
+        account = simulator.open_account("pat-test", zone="Europe/Berlin")
+        steps = await check_hubspot(http, simulator.url, "name")
+
+    assert names(steps) == [*BEFORE_TLS, StepName.ACCOUNT, StepName.ACCOUNT]
+    assert [step.found for step in steps[-2:]] == [
+        f"account: hubspot:{account.hub_id}, time zone Europe/Berlin",
+        "route all: its fields fit",
+    ]
+    assert {call.method for call in account.calls} == {"GET"}
+
+
+async def test_a_field_that_the_crm_does_not_have_is_told_with_what_was_meant(http: GuardedHttp) -> None:
+    async with HubSpotSimulator() as simulator:
+        simulator.open_account("pat-test")
+        steps = await check_hubspot(http, simulator.url, "nmae")
+
+    assert_ends_with(steps, StepName.ACCOUNT, "no property `nmae`: did you mean name?", "Correct the route")
+
+
+async def test_a_crm_that_refuses_the_token_is_told(http: GuardedHttp) -> None:
+    async with HubSpotSimulator() as simulator:
+        steps = await check_hubspot(http, simulator.url, "name")
+
+    assert_ends_with(steps, StepName.ACCOUNT, "INVALID_AUTHENTICATION", "token is valid")
