@@ -34,6 +34,9 @@ CALLS_IN_TEN_SECONDS: Final = 100
 
 SEARCHES_IN_A_SECOND: Final = 5
 
+UNKNOWN_SECONDS: Final = 1.0
+"""How long there is no search after opening: the connection may have been another worker's, and no header tells."""
+
 LOCKED_SECONDS: Final = 2
 """How long to wait at least for a locked record (HubSpot's error handling)."""
 
@@ -66,6 +69,7 @@ class HubSpotClient:
         self._clock = clock
         self._calls = CallBudget(CALLS_IN_TEN_SECONDS, 10.0, told_by_partner=True)
         self._searches = CallBudget(SEARCHES_IN_A_SECOND, 1.0)
+        self._searches.refused(UNKNOWN_SECONDS)
         self._day_ends_at: float | None = None
         self.zone = "UTC"
 

@@ -31,7 +31,7 @@ def test_the_demo_loses_repeats_and_reorders_nothing_and_works_again_on_kept_dat
         result = run("local", "--demo", ".", "--once", "--json")
         summary = json.loads(result.stdout)
 
-        assert result.returncode == 0, result.stderr
+        assert result.returncode == 0, result.stderr + result.stdout
         assert summary["delivered"] == summary["deliveries"] > summary["events"] == 300
         assert [summary[count] for count in ("lost", "repeated", "out_of_order", "unverified", "altered")] == [0] * 5
         assert [summary[count] for count in ("crm_missing", "crm_twins", "crm_refused")] == [0] * 3

@@ -436,11 +436,23 @@ async def test_a_backlog_is_never_refused_for_a_limit(scene: Scene) -> None:
     assert scene.account.limits.allowed == 12
 
 
+async def test_searches_are_not_refused_when_one_worker_follows_another(scene: Scene) -> None:
+    for number in range(3):
+        names = [f"d{number}-{each}" for each in range(4)]
+        await scene.crm.open().send_many([company(name, name=name, domains=[f"{name}.example"]) for name in names])
+
+    assert scene.account.limits.refused == {}
+    assert scene.calls("POST", "/search") == 6
+
+
 # Kills ------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("moment", list(Moment))
-async def test_a_kill_at_any_await_makes_nothing_twice(scene: Scene, moment: Moment) -> None:
+async def test_a_kill_at_any_await_makes_nothing_twice(
+    scene: Scene, moment: Moment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("connectors.hubspot.client.UNKNOWN_SECONDS", 0.0)
     scene.account.limits.per_ten_seconds = 100_000
     scene.account.limits.searches_per_second = 100_000
     number, came_far = 0, True
