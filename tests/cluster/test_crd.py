@@ -37,8 +37,8 @@ def webhook_spec() -> Document:
     }
 
 
-def crm_spec(provider: str, auth: Document) -> Document:
-    spec = webhook_spec() | {"provider": provider, provider.lower(): {"auth": auth}}
+def crm_spec(provider: str, auth: Document, **settings: Any) -> Document:
+    spec = webhook_spec() | {"provider": provider, provider.lower(): {"auth": auth, **settings}}
     del spec["webhook"]
     return spec
 
@@ -55,6 +55,10 @@ def changed(path: str, value: Any) -> Document:
     else:
         place[int(last) if isinstance(place, list) else last] = value
     return spec
+
+
+def fields(*names: str, value: str = "event.data.name") -> list[Document]:
+    return [{"property": name, "value": value} for name in names]
 
 
 def header(**entry: Any) -> Document:
@@ -146,6 +150,11 @@ ACCEPTED: dict[str, Document] = {
     "HubSpot with a token": crm_spec("HubSpot", {"privateApp": {"tokenFrom": TOKEN}}),
     "Pipedrive with OAuth": crm_spec("Pipedrive", {"oauth": OAUTH}),
     "Pipedrive with a token": crm_spec("Pipedrive", {"apiToken": {"tokenFrom": TOKEN}}),
+    "HubSpot at another address": crm_spec(
+        "HubSpot", {"privateApp": {"tokenFrom": TOKEN}}, apiUrl="http://127.0.0.1:8081/x", apiVersion="2026-09"
+    ),
+    "fields": changed("routes.0.fields", fields("name", "Our Score", value="v" * 2048)),
+    "a hundred fields": changed("routes.0.fields", fields(*(f"{number:03}".ljust(128, "p") for number in range(100)))),
     "suspended": changed("suspend", True),
     "a header with a value": header(value="a b"),
     "a header with a reference": header(valueFrom=TOKEN),
@@ -219,6 +228,16 @@ REFUSALS: dict[str, tuple[Document, str]] = {
     "no tenant": (changed("tenant", ...), "spec.tenant: Required"),
     "no provider": (changed("provider", ...), "spec.provider: Required"),
     "no routes": (changed("routes", ...), "spec.routes: Required"),
+    "a field twice": (changed("routes.0.fields", fields("name", "name")), "Duplicate value"),
+    "a field without a value": (changed("routes.0.fields", [{"property": "name"}]), "value: Required"),
+    "a field without a name": (changed("routes.0.fields", fields("")), "routes[0].fields[0].property"),
+    "a long field": (changed("routes.0.fields", fields("name", value="v" * 2049)), "Too long"),
+    "too many fields": (changed("routes.0.fields", fields(*map(str, range(101)))), "must have at most 100 items"),
+    "HubSpot of another version": (crm_spec("HubSpot", {"oauth": OAUTH}, apiVersion="v3"), "Unsupported value"),
+    "HubSpot at an address with a password": (
+        crm_spec("HubSpot", {"oauth": OAUTH}, apiUrl="https://me:secret@api.example"),
+        "must not hold a user name or password",
+    ),
     "an empty list of routes": (changed("routes", []), "spec.routes"),
     "a malformed tenant": (changed("tenant", "Acme"), "allowed: lower-case letters"),
     "a long tenant": (changed("tenant", "t" * 64), "Too long"),
