@@ -12,7 +12,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import claims, isolation, load, operator, queue, rotation, size, throttle
+from benchmarks import claims, crm, isolation, load, operator, queue, rotation, size, throttle
 from benchmarks.bed import open_bed
 from benchmarks.result import Result
 from tests.cluster.program_files import ProgramMissingError, all_names, find
@@ -24,6 +24,7 @@ PARTS = {
     "isolation": isolation.results,
     "size": size.results,
     "throttle": throttle.results,
+    "crm": crm.results,
     "operator": operator.results,
     "rotation": rotation.results,
 }

@@ -118,7 +118,7 @@ class ApiClient:
         headers = [(self._authorization.header, f"{self._authorization.prefix}{token}"), ("Accept", "application/json")]
         if body is not None:
             headers.append(("Content-Type", "application/json"))
-        redactor, timings = Redactor([token]), Timings()
+        timings = Timings()
         limit = timedelta(seconds=deadline.seconds)
         try:
             answer = await self._http.request(
@@ -131,17 +131,17 @@ class ApiClient:
                 timings=timings,
             )
         except GuardedHttpError as error:
+            redactor = Redactor([token])
             exchange = full(method, url, headers, written, timings, None, redactor)
             detail = redactor.clean(f"{method} {path}: {error}")
             raise AttemptEndedError(Report(_unanswered(error), detail=detail, exchange=exchange)) from None
-        succeeded = 200 <= answer.status < 300
-        return ApiAnswer(
-            answer.status,
-            _document(answer),
-            answer.header,
-            brief(written, timings) if succeeded else full(method, url, headers, written, timings, answer, redactor),
-            "" if succeeded else redactor.clean(f"{method} {path}: ".encode() + answer.body, cut=not answer.complete),
-        )
+        document = _document(answer)
+        if 200 <= answer.status < 300:
+            return ApiAnswer(answer.status, document, answer.header, brief(written, timings), "")
+        redactor = Redactor([token])
+        exchange = full(method, url, headers, written, timings, answer, redactor)
+        detail = redactor.clean(f"{method} {path}: ".encode() + answer.body, cut=not answer.complete)
+        return ApiAnswer(answer.status, document, answer.header, exchange, detail)
 
 
 def _unanswered(error: GuardedHttpError) -> Outcome:

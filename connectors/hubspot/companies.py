@@ -125,25 +125,27 @@ class Companies:
         await self._adopt([company for company, _ in wanted.values()], deadline)
         inputs = [upsert_input(id_, values, trace) for trace, (id_, (_, values)) in enumerate(wanted.items())]
         answer = await self._client.write("upsert", COMPANIES, inputs, deadline)
-        return await self._settled(account, list(wanted), answer)
+        return await self._settled(account, dict.fromkeys(wanted), answer)
 
     async def _update(
         self, account: Account, updates: Sequence[tuple[str, str, Mapping[str, str]]], deadline: Deadline
     ) -> Fates:
         inputs = [update_input(remote, values, trace) for trace, (_, remote, values) in enumerate(updates)]
         answer = await self._client.write("update", COMPANIES, inputs, deadline)
-        return await self._settled(account, [id_ for id_, _, _ in updates], answer)
+        return await self._settled(account, {id_: remote for id_, remote, _ in updates}, answer)
 
-    async def _settled(self, account: Account, ids: Sequence[str], answer: ApiAnswer) -> Fates:
-        """Link what was written, and say of the rest why it was not."""
+    async def _settled(self, account: Account, linked: Mapping[str, str | None], answer: ApiAnswer) -> Fates:
+        """Link what was written and was not linked so before, and say of the rest why it was not."""
         fates: Fates = {}
+        ids = list(linked)
         for trace, each in read_results(self._client, answer, len(ids), COMPANIES).items():
             match each:
                 case Written(remote):
                     fates[ids[trace]] = Fate(answer.report(Delivered()), remote)
                 case Report():
                     fates[ids[trace]] = Fate(each)
-        if remotes := {id_: fate.remote for id_, fate in fates.items() if fate.remote is not None}:
+        remotes = {id_: fate.remote for id_, fate in fates.items() if fate.remote not in (None, linked[id_])}
+        if remotes:
             await self._links.link(account, COMPANY, remotes)
         if answer.status == 400:
             self._portal.forget(COMPANIES)

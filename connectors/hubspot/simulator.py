@@ -33,9 +33,12 @@ CONTROL: Final = "/_control/account"
 class HubSpotSimulator:
     """HubSpot on loopback, with any number of accounts."""
 
-    def __init__(self, *, host: str = "127.0.0.1", port: int = 0, clock: Callable[[], float] = time) -> None:
+    def __init__(
+        self, *, host: str = "127.0.0.1", port: int = 0, limit: int = 190, clock: Callable[[], float] = time
+    ) -> None:
         self._host = host
         self._port = port
+        self._limit = limit
         self._clock = clock
         self._server = SimulatorServer(self._handle)
         self.accounts: dict[str, Account] = {}
@@ -89,7 +92,7 @@ class HubSpotSimulator:
 
     async def _control(self, exchange: Exchange, token: str) -> None:
         if exchange.request.method == "PUT" and token not in self.accounts:
-            self.open_account(token)
+            self.open_account(token, per_ten_seconds=self._limit)
         account = self.accounts.get(token)
         if account is None:
             await exchange.respond_json(404, {"error": "there is no account with this token"})
@@ -116,13 +119,14 @@ def _json(body: bytes) -> Any:
 def main(
     port: Annotated[int, typer.Option(help="Port to listen on; 0 lets the system choose.")] = 8081,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    limit: Annotated[int, typer.Option(help="Calls that an account takes in ten seconds.")] = 190,
 ) -> None:
     """Be HubSpot, until interrupted."""
-    uvloop.run(_serve(host, port))
+    uvloop.run(_serve(host, port, limit))
 
 
-async def _serve(host: str, port: int) -> None:
-    async with HubSpotSimulator(host=host, port=port) as hubspot:
+async def _serve(host: str, port: int, limit: int) -> None:
+    async with HubSpotSimulator(host=host, port=port, limit=limit) as hubspot:
         typer.echo(f"being HubSpot at {hubspot.url}")
         await asyncio.get_running_loop().create_future()
 

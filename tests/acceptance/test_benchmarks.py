@@ -65,6 +65,14 @@ def test_isolation_size_and_shared_limits_are_measured(tmp_path: Path) -> None:
     assert by_name["tenant_share_error"] < 3
 
 
+def test_a_crm_s_calls_are_measured_and_none_is_refused(tmp_path: Path) -> None:
+    by_name = {figure["name"]: figure["value"] for figure in _measured(tmp_path, "crm")}
+
+    assert by_name["hubspot_avoidable_429"] == 0
+    assert by_name["hubspot_budget_used"] > 0.5
+    assert by_name["crm_call_cpu_us"] > 0
+
+
 def test_an_operator_with_forty_connections_has_nothing_to_write_when_nothing_changes(tmp_path: Path) -> None:
     _require_cluster_programs()
     found = _measured(tmp_path, "operator")
