@@ -16,6 +16,7 @@ from connectors.egress import EgressPolicy
 from connectors.errors import ConnectorError, NoConnectorError, UnusableCredentialError
 from connectors.http import GuardedHttp
 from connectors.hubspot.connector import HubSpotConnector
+from connectors.pipedrive.connector import PipedriveConnector
 from connectors.webhook.connector import WebhookConnector
 from contracts.connection import Provider, SecretKeyRef
 from contracts.fields import InvalidFieldError
@@ -24,6 +25,7 @@ ENTRY_POINT_GROUP: Final = "integrations.connectors"
 
 _BUILT_IN: Final[dict[Provider, ConnectorType]] = {
     Provider.HUBSPOT: HubSpotConnector,
+    Provider.PIPEDRIVE: PipedriveConnector,
     Provider.WEBHOOK: WebhookConnector,
 }
 

@@ -4,11 +4,13 @@ When the script has ended the receiver is well again. Faults are data, so that a
 """
 
 import asyncio
+import re
 from collections import deque
 from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
-from typing import Annotated, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -189,3 +191,33 @@ class Script:
         if left is None or left > 1:
             self._steps.appendleft((fault, None if left is None else left - 1))
         return fault
+
+
+@dataclass(slots=True)
+class Call:
+    """A request as it was received, and what was answered; None if it was not."""
+
+    method: str
+    path: str
+    body: Any
+    status: int | None = None
+
+
+class Misfortunes:
+    """What befalls the requests of one simulated account."""
+
+    def __init__(self) -> None:
+        self._plans: list[tuple[re.Pattern[str], Script, bool]] = []
+
+    def befall(self, pattern: str, *faults: Fault, applied: bool = False) -> None:
+        """Have faults befall requests whose `METHOD path` the pattern finds; if `applied`, these take effect before."""
+        self._plans.append((re.compile(pattern), Script(faults), applied))
+
+    def next_fault(self, call: Call) -> tuple[Fault | None, bool]:
+        """Take the fault that befalls a call, and whether the call takes effect all the same."""
+        for pattern, script, applied in self._plans:
+            if pattern.search(f"{call.method} {call.path}"):
+                fault = script.next_fault()
+                if fault is not None:
+                    return fault, applied
+        return None, False

@@ -348,6 +348,8 @@ class PipedriveSettings(WireModel):
 
     auth: PipedriveAuth
     """How we prove who we are."""
+    api_url: Address = "https://api.pipedrive.com"
+    """Where Pipedrive's API is; another address is for tests and for proxies of your own."""
 
 
 TypePattern = Annotated[str, StringConstraints(min_length=1, max_length=EVENT_TYPE_LIMIT, pattern=EVENT_TYPE_PATTERN)]

@@ -13,10 +13,9 @@ from typing import Any, Final, NamedTuple
 
 from connectors.api_client import ApiAnswer, Deadline
 from connectors.context import Account, Kind, Links
+from connectors.crm_events import Company, UnusableEventError
 from connectors.hubspot.client import HubSpotClient
 from connectors.hubspot.payloads import (
-    Company,
-    UnusableEventError,
     minimal_company,
     search_by_domains,
     search_by_more_domains,

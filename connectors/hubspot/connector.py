@@ -12,14 +12,13 @@ from typing import ClassVar
 from connectors.api_client import ApiClient, AttemptEndedError, Deadline
 from connectors.connector import Action, BatchLimits, Connection, Delivery, Endpoint, Finding
 from connectors.context import ConnectorContext
+from connectors.crm_events import Company, UnusableEventError
 from connectors.hubspot import settings
 from connectors.hubspot.client import BATCH_LIMIT, HubSpotClient
 from connectors.hubspot.companies import COMPANIES, Companies
 from connectors.hubspot.engagements import Engagements
 from connectors.hubspot.payloads import (
-    Company,
     Item,
-    UnusableEventError,
     item_of,
     note_input,
     properties_of,

@@ -21,11 +21,12 @@ import orjson
 import typer
 import uvloop
 
-from connectors.hubspot.simulator_account import Account, Call
+from connectors.hubspot.simulator_account import Account
 from connectors.hubspot.simulator_api import answer
 from connectors.hubspot.simulator_limits import Limits
 from connectors.hubspot.simulator_records import COMPANY, Records, RefusedError
 from connectors.simulation import Exchange, SimulatorServer
+from connectors.simulation_faults import Call
 
 CONTROL: Final = "/_control/account"
 
@@ -77,7 +78,7 @@ class HubSpotSimulator:
             return
         call = Call(request.method, request.path, _json(request.body))
         account.calls.append(call)
-        fault, applied = account.next_fault(call)
+        fault, applied = account.misfortunes.next_fault(call)
         if fault is not None and not applied:
             call.status = fault.status
             await fault.play(exchange)

@@ -153,6 +153,9 @@ ACCEPTED: dict[str, Document] = {
     "HubSpot at another address": crm_spec(
         "HubSpot", {"privateApp": {"tokenFrom": TOKEN}}, apiUrl="http://127.0.0.1:8081/x", apiVersion="2026-09"
     ),
+    "Pipedrive at another address": crm_spec(
+        "Pipedrive", {"apiToken": {"tokenFrom": TOKEN}}, apiUrl="https://acme.pipedrive.example"
+    ),
     "fields": changed("routes.0.fields", fields("name", "Our Score", value="v" * 2048)),
     "a hundred fields": changed("routes.0.fields", fields(*(f"{number:03}".ljust(128, "p") for number in range(100)))),
     "suspended": changed("suspend", True),

@@ -6,7 +6,8 @@ from uuid import NAMESPACE_URL, uuid5
 
 import pytest
 
-from contracts.connection import ConnectionSpec, parse_connection_spec
+from connectors import registry
+from contracts.connection import ConnectionSpec, Provider, parse_connection_spec
 from contracts.ids import ConnectionUid, PoolId
 from contracts.manifests import IntegrationConnection, Origin
 from integration_operator.publication import (
@@ -186,7 +187,10 @@ def test_a_filter_over_data_that_only_an_event_has_is_no_problem(expression: str
     assert list(find_problems(webhook(expression))) == []
 
 
-def test_a_provider_without_a_connector_is_a_problem() -> None:
+def test_a_provider_without_a_connector_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(registry._BUILT_IN, Provider.PIPEDRIVE)
+    registry.connector_type.cache_clear()
     problems = [problem for problem in find_problems(PIPEDRIVE) if problem.path == "spec.provider"]
+    registry.connector_type.cache_clear()
 
     assert "no connector is installed for the provider Pipedrive" in problems[0].message

@@ -6,6 +6,7 @@ from uuid import uuid4
 
 import pytest
 
+from connectors import registry
 from connectors.connector import Connection
 from connectors.context import ConnectorContext
 from connectors.egress import EgressPolicy
@@ -36,7 +37,9 @@ def connection(provider: Provider, settings: dict[str, object]) -> Connection:
 
 
 @pytest.fixture(autouse=True)
-def fresh_registry() -> Iterator[None]:
+def fresh_registry(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Forget what was found before, and that there is a connector for Pipedrive."""
+    monkeypatch.delitem(registry._BUILT_IN, Provider.PIPEDRIVE)
     connector_type.cache_clear()
     yield
     connector_type.cache_clear()
