@@ -62,14 +62,14 @@ def hubspot(limit: int) -> Iterator[str]:
         process.wait(30)
 
 
-def _account(url: str, method: str = "GET") -> dict[str, object] | None:
+def _account(url: str, method: str = "GET") -> dict[str, int] | None:
     try:
         answer = httpx.request(
             method, f"{url}/_control/account", headers={"Authorization": f"Bearer {TOKEN}"}, trust_env=False
         )
     except httpx.TransportError:
         return None
-    document: dict[str, object] = answer.json()
+    document: dict[str, int] = answer.json()
     return document
 
 
@@ -138,8 +138,7 @@ def results(bed: Bed, scale: float) -> list[Result]:
     with hubspot(LIMIT) as url:
         uvloop.run(_calls(bed, url, windows * TEN_SECONDS))
         account = _account(url) or {}
-    calls, refused = int(str(account["calls"])), account["refused"]
-    refusals = sum(refused.values()) if isinstance(refused, dict) else 0
+    calls, refusals = account["calls"], account["refused"]
     allowed = windows * LIMIT
     bed.reset()
     with hubspot(UNLIMITED) as url:

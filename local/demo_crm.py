@@ -1,4 +1,4 @@
-"""The demo's CRM: a simulated HubSpot in a process of its own, and what must be in it at the end.
+"""The demo's CRMs: simulated ones in processes of their own, and what must be in them at the end.
 
 What is there is asked of the CRM, so the demo's counts owe nothing to our own tables.
 """
@@ -20,21 +20,12 @@ from local.demo_partner import running_program
 from store.outbox import NewEvent
 
 
-class _Company(BaseModel):
-    properties: dict[str, str | None]
-
-
-class _Records(BaseModel):
-    companies: list[_Company]
-    notes: list[object]
-
-
 class _Account(BaseModel):
-    """What the simulator says of an account."""
+    """What a simulated CRM says of an account: of each company our id and the number of employees, and counts."""
 
-    records: _Records
-    twins: dict[str, int]
-    refused: dict[str, int]
+    companies: list[tuple[str | None, int | None]]
+    notes: int
+    refused: int
 
 
 @dataclass(slots=True)
@@ -44,7 +35,7 @@ class Crm:
     connection: IntegrationConnection
     url: str
     token: str = field(repr=False)
-    companies: dict[str, str] = field(default_factory=dict)
+    companies: dict[str, int] = field(default_factory=dict)
     """The number of employees by company."""
     notes: int = 0
     found: int = 0
@@ -80,7 +71,7 @@ class Crm:
         if event.tenant != self.connection.spec.tenant:
             return
         if self._routes["UpsertCompany"].selects(event):
-            self.companies[event.subject] = str(event.data["employees"])
+            self.companies[event.subject] = int(str(event.data["employees"]))
         if self._routes["AddNote"].selects(event):
             self.notes += 1
 
@@ -92,27 +83,27 @@ class Crm:
         """Ask the CRM what it holds."""
         answer = await self._control("GET")
         account = _Account.model_validate_json(answer.raise_for_status().content)
-        there = {
-            each.properties.get("queast_company_id"): each.properties.get("numberofemployees")
-            for each in account.records.companies
-        }
+        there = dict(account.companies)
         right = sum(there.get(id_) == employees for id_, employees in self.companies.items())
-        self.found = right + min(len(account.records.notes), self.notes)
-        self.twins = sum(account.twins.values()) + max(0, len(account.records.notes) - self.notes)
-        self.refused = sum(account.refused.values())
+        self.found = right + min(account.notes, self.notes)
+        self.twins = len(account.companies) - len(there) + max(0, account.notes - self.notes)
+        self.refused = account.refused
 
     async def _control(self, method: str) -> httpx.Response:
+        # Each partner looks at its own header.
+        headers = {"Authorization": f"Bearer {self.token}", "x-api-token": self.token}
         async with httpx.AsyncClient(base_url=self.url, timeout=10, trust_env=False) as http:
-            return await http.request(method, "/_control/account", headers={"Authorization": f"Bearer {self.token}"})
+            return await http.request(method, "/_control/account", headers=headers)
 
 
 @asynccontextmanager
 async def running_crms(crms: Sequence[Crm], logs: Path) -> AsyncIterator[None]:
-    """Run a simulated HubSpot for each CRM; raise DemoError if that is not possible."""
+    """Run each CRM's simulator; raise DemoError if that is not possible."""
     async with AsyncExitStack() as stack:
         for crm in crms:
-            command = ["connectors.hubspot.simulator", "--port", str(crm.port)]
-            running = running_program("hubspot", command, crm.port, logs, partial(_answers, crm.url))
+            partner = crm.connection.spec.provider.lower()
+            command = [f"connectors.{partner}.simulator", "--port", str(crm.port)]
+            running = running_program(partner, command, crm.port, logs, partial(_answers, crm.url))
             await stack.enter_async_context(running)
             await crm.open()
         yield

@@ -4,7 +4,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
-from contracts.connection import HubSpotConnectionSpec, SecretKeyRef, WebhookConnectionSpec, WebhookSettings
+from contracts.connection import (
+    HubSpotConnectionSpec,
+    PipedriveConnectionSpec,
+    SecretKeyRef,
+    WebhookSettings,
+)
 from contracts.manifests import IntegrationConnection, Manifests
 from local.demo_counts import Endpoint
 from local.demo_crm import Crm
@@ -38,11 +43,11 @@ def set_scene(manifests: Manifests) -> Scene:
     crms: list[Crm] = []
     for connection in manifests.connections:
         spec = connection.spec
-        if isinstance(spec, HubSpotConnectionSpec):
+        if isinstance(spec, HubSpotConnectionSpec | PipedriveConnectionSpec):
             crms.append(_crm(manifests, connection, spec))
             continue
-        address = urlsplit(spec.webhook.url) if isinstance(spec, WebhookConnectionSpec) else None
-        if not isinstance(spec, WebhookConnectionSpec) or address is None or address.hostname != HOST:
+        address = urlsplit(spec.webhook.url)
+        if address.hostname != HOST:
             raise DemoError(f"connection {connection.namespace}/{connection.name} does not fit: {_FITTING}")
         if address.path in endpoints:
             raise DemoError(f"two connections have the path {address.path}: {_FITTING}")
@@ -54,15 +59,20 @@ def set_scene(manifests: Manifests) -> Scene:
     return Scene(tuple(endpoints.values()), secrets, ports.pop(), tuple(crms))
 
 
-def _crm(manifests: Manifests, connection: IntegrationConnection, spec: HubSpotConnectionSpec) -> Crm:
-    token = spec.hubspot.auth.private_app
+def _crm(
+    manifests: Manifests, connection: IntegrationConnection, spec: HubSpotConnectionSpec | PipedriveConnectionSpec
+) -> Crm:
+    if isinstance(spec, HubSpotConnectionSpec):
+        url, token = spec.hubspot.api_url, spec.hubspot.auth.private_app
+    else:
+        url, token = spec.pipedrive.api_url, spec.pipedrive.auth.api_token
     actions = sorted(route.action or "" for route in spec.routes)
-    if token is None or urlsplit(spec.hubspot.api_url).hostname != HOST or actions != ["AddNote", "UpsertCompany"]:
+    if token is None or urlsplit(url).hostname != HOST or actions != ["AddNote", "UpsertCompany"]:
         raise DemoError(
-            f"connection {connection.namespace}/{connection.name} does not fit: a demo's HubSpot is at"
-            f" http://{HOST}:PORT, with a private app's token and a route for UpsertCompany and one for AddNote"
+            f"connection {connection.namespace}/{connection.name} does not fit: a demo's CRM is at http://{HOST}:PORT,"
+            " with a token, a route for UpsertCompany and one for AddNote"
         )
-    return Crm(connection, spec.hubspot.api_url, _value(manifests, connection.namespace, token.token_from))
+    return Crm(connection, url, _value(manifests, connection.namespace, token.token_from))
 
 
 def _signing_secrets(manifests: Manifests, namespace: str, webhook: WebhookSettings) -> list[str]:

@@ -8,7 +8,8 @@ In a test: `async with HubSpotSimulator() as hubspot: account = hubspot.open_acc
 `python -m connectors.hubspot.simulator --port 8081`; its accounts go by the token that a request carries:
 
     PUT /_control/account    open the account, if it is not there
-    GET /_control/account    its records, how many calls were made and refused, and companies that are there twice
+    GET /_control/account    ids of ours and numbers of employees of its companies, and how many notes there are, calls,
+                             and calls refused for a limit
 """
 
 import asyncio
@@ -98,14 +99,12 @@ class HubSpotSimulator:
         if account is None:
             await exchange.respond_json(404, {"error": "there is no account with this token"})
             return
-        records = {
-            type_: [each.shown() for each in account.records.living(type_)] for type_ in ("companies", "notes", "tasks")
-        }
+        companies = [each.properties for each in account.records.living(COMPANY)]
         document = {
-            "records": records,
+            "companies": [(each.get("queast_company_id"), each.get("numberofemployees")) for each in companies],
+            "notes": len(account.records.living("notes")),
             "calls": len(account.calls),
-            "refused": dict(account.limits.refused),
-            "twins": account.twins(COMPANY, "queast_company_id"),
+            "refused": account.limits.refused.total(),
         }
         await exchange.respond_json(200, document)
 

@@ -112,12 +112,16 @@ class PipedriveSimulator:
         if company is None:
             await exchange.respond_json(404, {"error": "there is no company with this token"})
             return
-        kinds = ("organizations", "notes", "activities", "leads")
         records = company.records
-        shown = {kind: [each.shown() for each in records.living(getattr(records, kind))] for kind in kinds}
-        limits = company.limits
-        told = {"calls": len(company.calls), "refused": limits.refused, "fields": list(records.fields.values())}
-        await exchange.respond_json(200, {"records": shown, **told})
+        ours = next((c for c, each in records.fields.items() if each["field_name"] == "Queast company id"), "")
+        organizations = [each.values for each in records.living(records.organizations)]
+        document = {
+            "companies": [(each["custom_fields"].get(ours), each.get("employee_count")) for each in organizations],
+            "notes": len(records.living(records.notes)),
+            "calls": len(company.calls),
+            "refused": company.limits.refused,
+        }
+        await exchange.respond_json(200, document)
 
 
 def _json(body: bytes) -> Any:
