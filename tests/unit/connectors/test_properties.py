@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from connectors.hubspot.values import property_of, to_hubspot
 from connectors.notes import ELLIPSIS, cut, length, note
+from connectors.pipedrive import values as pipedrive
 from connectors.properties import Kind, Property, UnfitValueError, unfit_fields
 
 OPTIONS = [{"label": "Software & IT", "value": "SOFTWARE"}, {"label": "Food", "value": "FOOD"}]
@@ -75,6 +76,50 @@ def test_an_unfit_value_is_told_without_itself(value: object, of: Property) -> N
         to_hubspot(value, of)  # type: ignore[arg-type]
 
     assert "private" not in str(unfit.value)
+
+
+# Pipedrive --------------------------------------------------------------------------------------------------------
+
+TIERS = [{"label": "Gold", "id": 41}, {"label": "Silver", "id": 42}]
+
+
+def field(type_: str, code: str = "it") -> Property:
+    return pipedrive.property_of({"field_code": code, "field_type": type_, "options": TIERS})
+
+
+@pytest.mark.parametrize(
+    ("value", "of", "written"),
+    [
+        ("Acme", field("varchar"), "Acme"),
+        (12, field("varchar"), "12"),
+        ("12", field("int"), 12),
+        (0.5, field("double"), 0.5),
+        ("2026-03-01T22:00:00+02:00", field("date"), "2026-03-01"),
+        ("gold", field("enum"), 41),
+        ("42", field("enum"), 42),
+        (["Gold", "silver"], field("set"), [41, 42]),
+        ("Ulm, DE", field("address", "address"), {"value": "Ulm, DE"}),
+        (None, field("enum"), None),
+        ("", field("int"), None),
+    ],
+)
+def test_pipedrive_takes_each_type_as_json(value: object, of: Property, written: object) -> None:
+    assert pipedrive.to_pipedrive(value, of) == written  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("value", "of"),
+    [("private words", field("int")), ("private words", field("enum")), (["Gold", "private"], field("set"))],
+)
+def test_an_unfit_value_for_pipedrive_is_told_without_itself(value: object, of: Property) -> None:
+    with pytest.raises(UnfitValueError, match="it") as unfit:
+        pipedrive.to_pipedrive(value, of)  # type: ignore[arg-type]
+
+    assert "private" not in str(unfit.value)
+
+
+def test_references_into_pipedrive_cannot_be_set() -> None:
+    assert unfit_fields(["owner"], {"owner": field("user")}) != []
 
 
 # Notes ------------------------------------------------------------------------------------------------------------
