@@ -4,7 +4,8 @@ What all CRMs have in common. A call either has an answer, whatever its status, 
 cannot go on is raised as AttemptEndedError with its report, from however deep, and caught once, in `send`.
 """
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from time import monotonic
@@ -12,20 +13,22 @@ from typing import Any, Final
 
 import orjson
 
-from connectors.context import CredentialMissingError, Credentials
+from connectors.authorization import Authorization, OAuthAuthorization, Proof
+from connectors.context import CredentialMissingError
 from connectors.errors import (
     GuardedHttpError,
     NoAnswerError,
     NotSentError,
+    ReconnectNeededError,
+    TokensUnavailableError,
     UnusableCredentialError,
 )
 from connectors.http import GuardedHttp, HttpAnswer, Timings
 from connectors.recording import brief, full
 from connectors.redaction import Redactor
 from connectors.retry_after import parse_retry_after
-from contracts.connection import SecretKeyRef
 from contracts.exchange import Exchange
-from contracts.outcomes import Ambiguous, Misconfigured, Outcome, Report, Transient
+from contracts.outcomes import Ambiguous, AuthRevoked, Misconfigured, Outcome, Report, Transient
 
 ANSWER_LIMIT: Final = 4 * 1024 * 1024
 """Bytes of an answer that are read."""
@@ -78,44 +81,32 @@ class ApiAnswer:
         return Report(outcome, self.status, detail or self.detail, self.exchange)
 
 
-@dataclass(frozen=True, slots=True)
-class StaticAuthorization:
-    """A token that does not run out by itself, in a header."""
-
-    credentials: Credentials
-    reference: SecretKeyRef
-    header: str = "Authorization"
-    prefix: str = "Bearer "
-
-    def read(self) -> str:
-        """Return the token; raise CredentialMissingError or UnusableCredentialError."""
-        value = self.credentials.read(self.reference).strip()
-        if not value or not value.isascii() or any(byte <= 32 or byte == 127 for byte in value):
-            raise UnusableCredentialError(
-                f"the key {self.reference.key} of Secret {self.reference.name} is no token: "
-                "it must be printable ASCII without spaces, and not empty"
-            )
-        return value.decode("ascii")
-
-
 class ApiClient:
     """Calls one partner's API for one connection."""
 
-    def __init__(self, http: GuardedHttp, base_url: str, authorization: StaticAuthorization) -> None:
+    def __init__(self, http: GuardedHttp, base_url: str, authorization: Authorization) -> None:
         self._http = http
-        self._base_url = base_url.rstrip("/")
+        self._base_url = base_url
         self._authorization = authorization
 
     async def call(self, method: str, path: str, deadline: Deadline, body: object = None) -> ApiAnswer:
-        """Make one call and return its answer; raise AttemptEndedError if there is none."""
-        try:
-            token = self._authorization.read()
-        except (CredentialMissingError, UnusableCredentialError) as error:
-            raise AttemptEndedError(Report(Misconfigured(), detail=str(error))) from error
+        """Make one call and return its answer; what a token is refused for (401) is tried once with another.
+
+        Raise AttemptEndedError if there is no answer.
+        """
+        proof = await _proof(self._authorization.current(), deadline)
+        answer = await self._once(method, path, deadline, body, proof)
+        if answer.status == 401 and proof.token and isinstance(self._authorization, OAuthAuthorization):
+            proof = await _proof(self._authorization.renewed(proof.token), deadline)
+            answer = await self._once(method, path, deadline, body, proof)
+        return answer
+
+    async def _once(self, method: str, path: str, deadline: Deadline, body: object, proof: Proof) -> ApiAnswer:
         if deadline.seconds < LEAST_SECONDS:
             raise AttemptEndedError(Report(Transient(), detail="no time was left for another call; none was under way"))
-        url, written = f"{self._base_url}{path}", b"" if body is None else orjson.dumps(body)
-        headers = [(self._authorization.header, f"{self._authorization.prefix}{token}"), ("Accept", "application/json")]
+        url = f"{(proof.base_url or self._base_url).rstrip('/')}{path}"
+        written = b"" if body is None else orjson.dumps(body)
+        headers = [(proof.header, proof.value), ("Accept", "application/json")]
         if body is not None:
             headers.append(("Content-Type", "application/json"))
         timings = Timings()
@@ -131,17 +122,33 @@ class ApiClient:
                 timings=timings,
             )
         except GuardedHttpError as error:
-            redactor = Redactor([token])
+            redactor = Redactor([proof.secret])
             exchange = full(method, url, headers, written, timings, None, redactor)
             detail = redactor.clean(f"{method} {path}: {error}")
             raise AttemptEndedError(Report(_unanswered(error), detail=detail, exchange=exchange)) from None
         document = _document(answer)
         if 200 <= answer.status < 300:
             return ApiAnswer(answer.status, document, answer.header, brief(written, timings), "")
-        redactor = Redactor([token])
+        redactor = Redactor([proof.secret])
         exchange = full(method, url, headers, written, timings, answer, redactor)
         detail = redactor.clean(f"{method} {path}: ".encode() + answer.body, cut=not answer.complete)
         return ApiAnswer(answer.status, document, answer.header, exchange, detail)
+
+
+async def _proof(asked: Awaitable[Proof], deadline: Deadline) -> Proof:
+    """Wait for a token as long as the attempt has time; one that is being renewed is renewed all the same."""
+    try:
+        async with asyncio.timeout(deadline.seconds):
+            return await asked
+    except TimeoutError:
+        raise AttemptEndedError(Report(Transient(), detail="its token was still being renewed")) from None
+    except (CredentialMissingError, UnusableCredentialError) as error:
+        raise AttemptEndedError(Report(Misconfigured(), detail=str(error))) from error
+    except ReconnectNeededError as error:
+        raise AttemptEndedError(Report(AuthRevoked(), detail=str(error))) from error
+    except TokensUnavailableError as error:
+        wait = timedelta(seconds=error.seconds)
+        raise AttemptEndedError(Report(Transient(wait), detail=str(error))) from error
 
 
 def _unanswered(error: GuardedHttpError) -> Outcome:

@@ -13,6 +13,7 @@ from typing import NamedTuple, NewType, Protocol
 
 from connectors.errors import NoStateError
 from connectors.http import GuardedHttp
+from connectors.oauth.grants import GrantStore
 from contracts.connection import SecretKeyRef
 
 Account = NewType("Account", str)
@@ -118,6 +119,10 @@ def _links() -> Links:
     return _NO_STATE  # type: ignore[return-value]  # every use of it raises
 
 
+def _grants() -> GrantStore:
+    return _NO_STATE  # type: ignore[return-value]  # every use of it raises
+
+
 @dataclass(frozen=True, slots=True)
 class ConnectorContext:
     """Everything a connector is given; `clock` tells the database's time, in seconds since 1970."""
@@ -127,3 +132,4 @@ class ConnectorContext:
     clock: Callable[[], float] = time
     facts: Facts = field(default_factory=_facts)
     links: Links = field(default_factory=_links)
+    grants: GrantStore = field(default_factory=_grants)

@@ -11,7 +11,10 @@
     ├── NoSuchActionError           the connector does not offer what a route asks for
     ├── NoStateError                the program that opened the connector keeps nothing for it
     ├── StateUnavailableError       what is kept for the connector cannot be reached at the moment
-    └── LinkHeldError               another process has the right to make this record
+    ├── LinkHeldError               another process has the right to make this record
+    ├── UnusableGrantError          the key that an OAuth grant was sealed with is not there
+    ├── ReconnectNeededError        there is no OAuth grant, or the partner wants no more of it: a person has to act
+    └── TokensUnavailableError      no access token can be had at the moment
 
 Messages are safe to store and show: they name hosts, addresses, Secrets and keys, never values, paths or queries.
 For that reason errors of the HTTP library, whose texts hold whole addresses, are replaced and never chained.
@@ -70,4 +73,27 @@ class LinkHeldError(ConnectorError):
 
     def __init__(self, seconds: float) -> None:
         super().__init__(f"another process is making this record; its right ends in {seconds:.0f} s")
+        self.seconds = seconds
+
+
+class UnusableGrantError(ConnectorError):
+    """An OAuth grant is there and cannot be opened; the message names the key that it was sealed with.
+
+    `version` is the grant's.
+    """
+
+    def __init__(self, message: str, version: int) -> None:
+        super().__init__(message)
+        self.version = version
+
+
+class ReconnectNeededError(ConnectorError):
+    """There is no OAuth grant, or the partner wants no more of it; the message says what a person has to do."""
+
+
+class TokensUnavailableError(ConnectorError):
+    """No access token can be had at the moment, and perhaps in `seconds`; the message says why."""
+
+    def __init__(self, message: str, seconds: float) -> None:
+        super().__init__(message)
         self.seconds = seconds

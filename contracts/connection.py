@@ -38,8 +38,10 @@ HEADER_VALUE = r"^[!-~]([ -~]*[!-~])?$"
 WEB_ADDRESS = r"^https?://([A-Za-z0-9._~:/?\[\]@!$&'()*+,;=-]|#|%[0-9A-Fa-f]{2})+$"
 ACTION = r"^[A-Z][A-Za-z0-9]*$"
 
-OAUTH_SECRET_KEYS: Final = ("client_id", "client_secret", "refresh_token")
+OAUTH_SECRET_KEYS: Final = ("client_id", "client_secret")
 """The keys that a Secret named by `oauth.secretRef` holds, called as RFC 6749 calls them."""
+
+OAUTH_SCOPE = r"^[!#-\[\]-~]+$"
 
 RESERVED_HEADERS: Final = frozenset(
     {
@@ -96,6 +98,7 @@ MEANINGS: Final = {
     WEB_ADDRESS: "an absolute address that begins with http:// or https://, in ASCII "
     "(international names as xn--, other characters percent-encoded)",
     EVENT_TYPE_PATTERN: "an event type such as company.updated, a prefix such as company.*, or *",
+    OAUTH_SCOPE: "a scope such as crm.objects.companies.read, one in each entry",
     ACTION: "a name such as UpsertCompany: letters and digits, beginning with a capital letter",
     TIME_ZONE: "a time zone such as Europe/Berlin, America/New_York or UTC",
 }
@@ -282,10 +285,19 @@ class WebhookSettings(WireModel):
 
 
 class OAuth(WireModel):
-    """An OAuth 2.0 app and the grant of one account."""
+    """An OAuth 2.0 app. An account's owner grants it access with `integrations connect`."""
 
     secret_ref: SecretRef
-    """Secret with the keys client_id, client_secret and refresh_token."""
+    """Secret with the keys client_id and client_secret."""
+    refresh_token_from: SecretKeyRef | None = None
+    """A refresh token of a grant that was made elsewhere, to begin with. When it changes, it replaces the grant."""
+    scopes: Annotated[
+        tuple[Annotated[str, StringConstraints(min_length=1, max_length=128, pattern=OAUTH_SCOPE)], ...],
+        Field(max_length=64),
+    ] = ()
+    """What the app asks to be allowed; if left out, what the connector needs."""
+    server_url: Address | None = None
+    """Where the partner's OAuth pages and token endpoint are; only for tests and for proxies of your own."""
 
 
 class StaticToken(WireModel):
@@ -343,13 +355,17 @@ class PipedriveAuth(WireModel):
         return self
 
 
+PIPEDRIVE_API: Final = "https://api.pipedrive.com"
+
+
 class PipedriveSettings(WireModel):
     """A Pipedrive company."""
 
     auth: PipedriveAuth
     """How we prove who we are."""
-    api_url: Address = "https://api.pipedrive.com"
-    """Where Pipedrive's API is; another address is for tests and for proxies of your own."""
+    api_url: Address = PIPEDRIVE_API
+    """Where Pipedrive's API is; another address is for tests and for proxies of your own. With OAuth, Pipedrive says
+    itself where a company's is."""
 
 
 TypePattern = Annotated[str, StringConstraints(min_length=1, max_length=EVENT_TYPE_LIMIT, pattern=EVENT_TYPE_PATTERN)]
@@ -600,6 +616,8 @@ def _referenced_keys(spec: ConnectionSpec) -> Iterator[SecretKeyRef]:
 def _credential_keys(oauth: OAuth | None, token: StaticToken | None) -> Iterator[SecretKeyRef]:
     if oauth:
         yield from (SecretKeyRef(name=oauth.secret_ref.name, key=key) for key in OAUTH_SECRET_KEYS)
+        if oauth.refresh_token_from:
+            yield oauth.refresh_token_from
     if token:
         yield token.token_from
 

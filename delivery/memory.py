@@ -33,6 +33,10 @@ class Memory:
         except DatabaseUnreachableError as error:
             raise StateUnavailableError("the database is away, and with it what is known of this partner") from error
 
+    async def insist(self, work: Callable[[Database], Awaitable[T]]) -> T:
+        """Do work on the connection, however long the database is away."""
+        return await self._database.keep_trying(work)
+
 
 class StoredFacts:
     """What one connection found out about its partner's account."""

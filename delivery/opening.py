@@ -10,6 +10,7 @@ from contracts.connection import parse_connection_spec
 from contracts.fields import InvalidFieldError
 from contracts.ids import ConnectionUid
 from delivery.credentials import ConnectionSecrets, MountedSecrets
+from delivery.grants import Keys, StoredGrants
 from delivery.memory import Memory, StoredFacts, StoredLinks
 from delivery.unavailable import UnavailableConnector
 from store.lanes import LaneRow
@@ -24,12 +25,14 @@ class Opening:
         http: GuardedHttp,
         secrets: MountedSecrets,
         memory: Memory,
+        keys: Keys,
         clock: Callable[[], float],
     ) -> None:
         self._factory = factory
         self._http = http
         self._secrets = secrets
         self._memory = memory
+        self._keys = keys
         self._clock = clock
         self._credentials: dict[ConnectionUid, ConnectionSecrets] = {}
 
@@ -44,6 +47,7 @@ class Opening:
             self._clock,
             StoredFacts(self._memory, connection),
             StoredLinks(self._memory, row.tenant),
+            StoredGrants(self._memory, connection, self._keys),
         )
         try:
             return connection, self._factory(connection, context)

@@ -67,6 +67,10 @@ class WorkerSettings(ProgramSettings):
     secrets_directory: Path = Field(
         default=Path("/etc/integrations/secrets"), description="Mounted Secrets: <namespace>/<secret>/<key>."
     )
+    oauth_keys_file: Path = Field(
+        default=Path("/etc/integrations/database/oauth-keys"),
+        description="The pool's keys that seal OAuth grants, as the operator writes them; needed for OAuth only.",
+    )
     senders: int = Field(default=256, ge=1, le=4096, description="Requests under way at once, over all connections.")
     lease: timedelta = Field(
         default=timedelta(seconds=15),

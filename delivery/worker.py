@@ -8,6 +8,8 @@ A database that is away ends nothing: results wait, and sending stops by itself 
 import asyncio
 import logging
 import time
+from collections.abc import Callable
+from functools import partial
 from random import Random
 from typing import Protocol
 
@@ -18,6 +20,7 @@ from connectors.egress import EgressPolicy
 from connectors.http import GuardedHttp
 from connectors.registry import open_connector
 from delivery.clock import DatabaseClock
+from delivery.connecting import Connecting
 from delivery.consequences import Consequences
 from delivery.credentials import MountedSecrets
 from delivery.desk import Desk
@@ -31,6 +34,7 @@ from delivery.sending import Sending
 from delivery.settings import WorkerSettings
 from delivery.settling import Settling
 from programs.health import HealthServer
+from programs.key_ring import read_key_file
 from programs.reconnect import Reconnecting
 from store.database import Database, Listener
 from store.dispatch import pool_channel
@@ -73,14 +77,16 @@ class Worker:
         secrets = MountedSecrets(settings.secrets_directory)
         policy = EgressPolicy(settings.egress_allow, setting="INTEGRATIONS_EGRESS_ALLOW")
         async with GuardedHttp(policy, idle_connections=settings.senders) as http:
-            memory = Reconnecting(settings.connection_string(), "worker-memory", queue=True)
-            clock = DatabaseClock()
-            opening = Opening(self._factory, http, secrets, Memory(memory), clock.now)
+            database = Reconnecting(settings.connection_string(), "worker-memory", queue=True)
+            clock, memory = DatabaseClock(), Memory(database)
+            keys = partial(read_key_file, settings.oauth_keys_file)
+            opening = Opening(self._factory, http, secrets, memory, keys, clock.now)
+            connecting = partial(Connecting, memory=memory, keys=keys)
             try:
                 while not stop.is_set():
-                    await self._session(_Session(settings, self._metrics, secrets, opening, clock), stop)
+                    await self._session(_Session(settings, self._metrics, secrets, opening, connecting, clock), stop)
             finally:
-                await memory.close()
+                await database.close()
         if server is not None:
             server.close()
 
@@ -104,12 +110,14 @@ class _Session:
         metrics: WorkerMetrics,
         secrets: MountedSecrets,
         opening: Opening,
+        connecting: Callable[[Desk], Connecting],
         clock: DatabaseClock,
     ) -> None:
         self._settings = settings
         self._metrics = metrics
         self._secrets = secrets
         self._opening = opening
+        self._connecting = connecting
         self._clock = clock
         self._dsn = settings.connection_string()
         up = metrics.database_up.set
@@ -171,6 +179,7 @@ class _Session:
                 group.create_task(keeping.run()),
                 group.create_task(desk.lag.run()),
                 group.create_task(Drawing(desk, self._drawing).run()),
+                group.create_task(self._connecting(desk).run()),
                 group.create_task(listener.run([pool_channel(desk.pool), ROUTING_CHANNEL, PERMITS_CHANNEL])),
                 group.create_task(self._secrets.watch(keeping.secrets_changed)),
             ]

@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from contracts.ids import ConnectionId, ConnectionUid
 from store.database import Database, run, transaction
 from store.facts import DELETE_FACTS
+from store.flows import DELETE_FLOWS
+from store.grants import DELETE_GRANTS
 from store.leadership import Term, require_term
 from store.publication import RETIRE_CONNECTIONS, count_epoch, lock_routing
 from store.scopes import arrange_scopes, scoped_tenants
@@ -148,7 +150,8 @@ async def remove(
             await run(database, DELETE_LANES, (list(connections),))
             if tenants:
                 await arrange_scopes(database, tenants)
-            await run(database, DELETE_FACTS, (list(connections),))
+            for forget in (DELETE_FACTS, DELETE_GRANTS, DELETE_FLOWS):
+                await run(database, forget, (list(connections),))
             await run(database, END_CONNECTIONS, (list(connections), epoch))
             await count_epoch(database)
     return ended

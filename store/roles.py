@@ -18,6 +18,7 @@ class Group(StrEnum):
     OPERATOR = "integration_operator"
     READER = "integration_reader"
     SUPPORT = "integration_support"
+    INGRESS = "integration_ingress"
 
 
 def ensure_login(admin: psycopg.Connection, role: str, group: Group, password: str) -> None:

@@ -3,6 +3,24 @@
 
 CREATE SCHEMA integration;
 
+CREATE FUNCTION integration.answer_oauth_flow(digest bytea, sealed_code bytea, refusal text) RETURNS boolean
+    LANGUAGE sql SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+with answered as (
+    update integration.oauth_flow
+    set status = case when sealed_code is null then 'Failed' else 'Answered' end, code = sealed_code,
+        detail = coalesce(left(refusal, 1000), ''), sealed = case when sealed_code is not null then sealed end,
+        public_key = case when sealed_code is not null then public_key end,
+        authorize_url = case when sealed_code is not null then authorize_url end
+    where state_digest = digest and status = 'Offered' and expires_at > now()
+    returning 1
+)
+select exists (select from answered)
+$$;
+
+COMMENT ON FUNCTION integration.answer_oauth_flow(digest bytea, sealed_code bytea, refusal text) IS 'Take in a partner''s answer, once: a code, sealed, or why there is none. False: not offered, answered, or expired.';
+
 CREATE FUNCTION integration.arrange_scopes(tenants text[]) RETURNS void
     LANGUAGE plpgsql
     SET search_path TO 'pg_catalog', 'pg_temp'
@@ -464,6 +482,11 @@ counted as (
            ) end as backlog
     from open_lane o
 ),
+granting as (
+    select l.connection_id, l.pool_id, interval '0' as waited, 1::bigint as backlog
+    from integration.lane l join integration.grant_due g using (connection_id)
+    where not l.suspended
+),
 probing as (
     select l.connection_id, l.pool_id, now() - l.probe_at as waited, 1::bigint as backlog
     from integration.lane l
@@ -481,7 +504,11 @@ select p.name, extract(epoch from d.waited)::float8, least(d.backlog, counted_at
        least(coalesce(l.effective_rps, (c.spec #>> '{delivery,throttle,requestsPerSecond}')::float8),
              s.requests_per_second),
        coalesce(l.effective_concurrency, (c.spec #>> '{delivery,throttle,concurrency}')::int)
-from (select * from counted where backlog > 0 union all select * from probing) d
+from (
+    select connection_id, pool_id, max(waited) as waited, max(backlog) as backlog
+    from (select * from counted where backlog > 0 union all select * from probing union all select * from granting) e
+    group by connection_id, pool_id
+) d
 join integration.pool p on p.id = d.pool_id
 join integration.connection c on c.id = d.connection_id
 join integration.lane l on l.connection_id = d.connection_id
@@ -559,6 +586,16 @@ CREATE FUNCTION integration.next_midnight(zone text, moment timestamp with time 
 $$;
 
 COMMENT ON FUNCTION integration.next_midnight(zone text, moment timestamp with time zone) IS 'When the next day begins in a time zone.';
+
+CREATE FUNCTION integration.oauth_flow_of(digest bytea) RETURNS TABLE(status text, expired boolean, public_key bytea, connection_name text)
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path TO 'pg_catalog', 'pg_temp'
+    AS $$
+select f.status, f.expires_at <= now(), f.public_key, f.connection_name
+from integration.oauth_flow f where f.state_digest = digest
+$$;
+
+COMMENT ON FUNCTION integration.oauth_flow_of(digest bytea) IS 'The flow that a state belongs to, by its digest.';
 
 CREATE FUNCTION integration.partitions(parent text) RETURNS TABLE(partition text, day date)
     LANGUAGE sql STABLE
@@ -998,6 +1035,104 @@ CREATE TABLE integration.event_type (
 
 COMMENT ON TABLE integration.event_type IS 'Canonical event types, loaded from the contracts by the migration program.';
 
+CREATE TABLE integration.oauth_flow (
+    id bigint NOT NULL,
+    connection_id integer NOT NULL,
+    tenant_id text NOT NULL,
+    connection_name text NOT NULL,
+    state_digest bytea NOT NULL,
+    redirect_uri text NOT NULL,
+    requested_by text NOT NULL,
+    requested_at timestamp with time zone DEFAULT now() NOT NULL,
+    expires_at timestamp with time zone NOT NULL,
+    status text DEFAULT 'Requested'::text NOT NULL,
+    authorize_url text,
+    public_key bytea,
+    sealed bytea,
+    code bytea,
+    detail text DEFAULT ''::text NOT NULL,
+    CONSTRAINT oauth_flow_authorize_url_check CHECK (((length(authorize_url) >= 1) AND (length(authorize_url) <= 8192))),
+    CONSTRAINT oauth_flow_check CHECK ((num_nulls(authorize_url, public_key, sealed) = ANY (ARRAY[0, 3]))),
+    CONSTRAINT oauth_flow_check1 CHECK (((status <> 'Offered'::text) OR (sealed IS NOT NULL))),
+    CONSTRAINT oauth_flow_check2 CHECK (((status = 'Answered'::text) = (code IS NOT NULL))),
+    CONSTRAINT oauth_flow_check3 CHECK (((status <> ALL (ARRAY['Connected'::text, 'Failed'::text])) OR (sealed IS NULL))),
+    CONSTRAINT oauth_flow_code_check CHECK ((octet_length(code) <= 8192)),
+    CONSTRAINT oauth_flow_connection_name_check CHECK (((length(connection_name) >= 3) AND (length(connection_name) <= 320))),
+    CONSTRAINT oauth_flow_detail_check CHECK ((length(detail) <= 1000)),
+    CONSTRAINT oauth_flow_public_key_check CHECK ((octet_length(public_key) = 32)),
+    CONSTRAINT oauth_flow_redirect_uri_check CHECK (((length(redirect_uri) >= 1) AND (length(redirect_uri) <= 2048))),
+    CONSTRAINT oauth_flow_requested_by_check CHECK (((length(requested_by) >= 1) AND (length(requested_by) <= 200))),
+    CONSTRAINT oauth_flow_sealed_check CHECK ((octet_length(sealed) <= 4096)),
+    CONSTRAINT oauth_flow_state_digest_check CHECK ((octet_length(state_digest) = 32)),
+    CONSTRAINT oauth_flow_status_check CHECK ((status = ANY (ARRAY['Requested'::text, 'Offered'::text, 'Answered'::text, 'Connected'::text, 'Failed'::text])))
+);
+
+ALTER TABLE ONLY integration.oauth_flow FORCE ROW LEVEL SECURITY;
+
+COMMENT ON TABLE integration.oauth_flow IS 'One try of a person to have a partner grant access; kept for a day.';
+
+COMMENT ON COLUMN integration.oauth_flow.state_digest IS 'SHA-256 of the state in the link, which is written nowhere.';
+
+COMMENT ON COLUMN integration.oauth_flow.sealed IS 'PKCE verifier and private key, sealed by the pool.';
+
+COMMENT ON COLUMN integration.oauth_flow.code IS 'The authorization code, sealed with public_key (HPKE, RFC 9180).';
+
+CREATE TABLE integration.oauth_token (
+    connection_id integer NOT NULL,
+    tenant_id text NOT NULL,
+    version bigint DEFAULT 0 NOT NULL,
+    sealed bytea,
+    key_name text,
+    obtained_at timestamp with time zone,
+    expires_at timestamp with time zone,
+    details jsonb DEFAULT '{}'::jsonb NOT NULL,
+    refused_at timestamp with time zone,
+    refusal text,
+    holder bigint,
+    held_until timestamp with time zone,
+    tried_since timestamp with time zone,
+    rests_until timestamp with time zone,
+    CONSTRAINT oauth_token_check CHECK ((num_nulls(holder, held_until) = ANY (ARRAY[0, 2]))),
+    CONSTRAINT oauth_token_check1 CHECK ((num_nulls(sealed, key_name, obtained_at, expires_at) =
+CASE version
+    WHEN 0 THEN 4
+    ELSE 0
+END)),
+    CONSTRAINT oauth_token_check2 CHECK ((num_nulls(refused_at, refusal) = ANY (ARRAY[0, 2]))),
+    CONSTRAINT oauth_token_details_check CHECK ((pg_column_size(details) <= 8192)),
+    CONSTRAINT oauth_token_key_name_check CHECK (((length(key_name) >= 1) AND (length(key_name) <= 253))),
+    CONSTRAINT oauth_token_refusal_check CHECK (((length(refusal) >= 1) AND (length(refusal) <= 500))),
+    CONSTRAINT oauth_token_sealed_check CHECK ((octet_length(sealed) <= 65536)),
+    CONSTRAINT oauth_token_version_check CHECK ((version >= 0))
+);
+
+ALTER TABLE ONLY integration.oauth_token FORCE ROW LEVEL SECURITY;
+
+COMMENT ON TABLE integration.oauth_token IS 'The grant of a connection: what its partner''s owner allowed us to do.';
+
+COMMENT ON COLUMN integration.oauth_token.version IS '0: nobody has come to the end of beginning one.';
+
+COMMENT ON COLUMN integration.oauth_token.sealed IS 'Both tokens, AES-256-GCM, bound to connection and version.';
+
+COMMENT ON COLUMN integration.oauth_token.details IS 'What the partner said of the grant; shown, and never a secret.';
+
+COMMENT ON COLUMN integration.oauth_token.refusal IS 'Why the partner wants no more of this version; the tokens stay.';
+
+COMMENT ON COLUMN integration.oauth_token.holder IS 'Who has the right to renew this version, until held_until.';
+
+COMMENT ON COLUMN integration.oauth_token.tried_since IS 'Since when somebody may have renewed this version in vain.';
+
+COMMENT ON COLUMN integration.oauth_token.rests_until IS 'A renewal failed; nobody tries again before.';
+
+CREATE VIEW integration.grant_due WITH (security_invoker='true') AS
+ SELECT oauth_flow.connection_id
+   FROM integration.oauth_flow
+  WHERE ((oauth_flow.status = ANY (ARRAY['Requested'::text, 'Answered'::text])) AND (oauth_flow.expires_at > now()))
+UNION
+ SELECT oauth_token.connection_id
+   FROM integration.oauth_token
+  WHERE ((oauth_token.refused_at IS NULL) AND (oauth_token.obtained_at < (now() - '20:00:00'::interval)) AND ((oauth_token.rests_until IS NULL) OR (oauth_token.rests_until < now())) AND ((oauth_token.held_until IS NULL) OR (oauth_token.held_until < now())));
+
 CREATE TABLE integration.job (
     pool_id integer NOT NULL,
     id bigint NOT NULL,
@@ -1165,6 +1300,15 @@ COMMENT ON COLUMN integration.mapping.token IS 'Of a claim: who has it; a holder
 COMMENT ON COLUMN integration.mapping.held_until IS 'Of a claim: until then nobody else may make the record.';
 
 COMMENT ON COLUMN integration.mapping.tried_since IS 'Of a claim: when the first of its holders may have begun.';
+
+ALTER TABLE integration.oauth_flow ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME integration.oauth_flow_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
 
 CREATE TABLE integration.operator_term (
     only_row boolean DEFAULT true NOT NULL,
@@ -1589,6 +1733,15 @@ ALTER TABLE ONLY integration.lane_transition
 ALTER TABLE ONLY integration.mapping
     ADD CONSTRAINT mapping_pkey PRIMARY KEY (tenant_id, account, kind, queast_id);
 
+ALTER TABLE ONLY integration.oauth_flow
+    ADD CONSTRAINT oauth_flow_pkey PRIMARY KEY (id);
+
+ALTER TABLE ONLY integration.oauth_flow
+    ADD CONSTRAINT oauth_flow_state_digest_key UNIQUE (state_digest);
+
+ALTER TABLE ONLY integration.oauth_token
+    ADD CONSTRAINT oauth_token_pkey PRIMARY KEY (connection_id);
+
 ALTER TABLE ONLY integration.operator_term
     ADD CONSTRAINT operator_term_pkey PRIMARY KEY (only_row);
 
@@ -1705,6 +1858,12 @@ CREATE INDEX lane_transition_connection ON integration.lane_transition USING btr
 
 CREATE INDEX mapping_forget ON integration.mapping USING btree (forget_at) WHERE (forget_at IS NOT NULL);
 
+CREATE INDEX oauth_flow_expiry ON integration.oauth_flow USING btree (expires_at);
+
+CREATE INDEX oauth_flow_open ON integration.oauth_flow USING btree (connection_id) WHERE (status = ANY (ARRAY['Requested'::text, 'Answered'::text]));
+
+CREATE INDEX oauth_token_age ON integration.oauth_token USING btree (obtained_at) WHERE (refused_at IS NULL);
+
 CREATE INDEX replay_resource_asked ON integration.replay_resource USING btree (look_at) WHERE (state = 'Asked'::text);
 
 CREATE INDEX replay_resource_uid ON integration.replay USING btree (resource_uid) WHERE (resource_uid IS NOT NULL);
@@ -1741,6 +1900,12 @@ ALTER TABLE ONLY integration.lane
 
 ALTER TABLE ONLY integration.lane_transition
     ADD CONSTRAINT lane_transition_connection_id_fkey FOREIGN KEY (connection_id) REFERENCES integration.connection(id) ON DELETE CASCADE;
+
+ALTER TABLE ONLY integration.oauth_flow
+    ADD CONSTRAINT oauth_flow_connection_id_fkey FOREIGN KEY (connection_id) REFERENCES integration.connection(id);
+
+ALTER TABLE ONLY integration.oauth_token
+    ADD CONSTRAINT oauth_token_connection_id_fkey FOREIGN KEY (connection_id) REFERENCES integration.connection(id);
 
 ALTER TABLE ONLY integration.partner_fact
     ADD CONSTRAINT partner_fact_connection_id_fkey FOREIGN KEY (connection_id) REFERENCES integration.connection(id);
@@ -1812,6 +1977,8 @@ CREATE POLICY dispatcher_forgets ON integration.dead_letter_end FOR DELETE TO in
 
 CREATE POLICY dispatcher_forgets ON integration.mapping FOR DELETE TO integration_dispatcher USING ((forget_at IS NOT NULL));
 
+CREATE POLICY dispatcher_forgets ON integration.oauth_flow FOR DELETE TO integration_dispatcher USING ((expires_at < (now() - '1 day'::interval)));
+
 CREATE POLICY dispatcher_forgets ON integration.replay FOR DELETE TO integration_dispatcher USING (true);
 
 CREATE POLICY dispatcher_forgets ON integration.replay_resource FOR DELETE TO integration_dispatcher USING (true);
@@ -1825,6 +1992,8 @@ CREATE POLICY dispatcher_reads ON integration.job FOR SELECT TO integration_disp
 CREATE POLICY dispatcher_reads ON integration.lane_transition FOR SELECT TO integration_dispatcher USING (true);
 
 CREATE POLICY dispatcher_reads ON integration.mapping FOR SELECT TO integration_dispatcher USING ((forget_at IS NOT NULL));
+
+CREATE POLICY dispatcher_reads ON integration.oauth_flow FOR SELECT TO integration_dispatcher USING ((expires_at < now()));
 
 CREATE POLICY dispatcher_reads ON integration.replay FOR SELECT TO integration_dispatcher USING (true);
 
@@ -1853,6 +2022,10 @@ ALTER TABLE integration.lane ENABLE ROW LEVEL SECURITY;
 ALTER TABLE integration.lane_transition ENABLE ROW LEVEL SECURITY;
 
 ALTER TABLE integration.mapping ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE integration.oauth_flow ENABLE ROW LEVEL SECURITY;
+
+ALTER TABLE integration.oauth_token ENABLE ROW LEVEL SECURITY;
 
 CREATE POLICY operator ON integration.connection TO integration_operator USING (true);
 
@@ -1886,9 +2059,17 @@ CREATE POLICY operator_counts ON integration.dead_letter_end FOR SELECT TO integ
 
 CREATE POLICY operator_deletes ON integration.job FOR DELETE TO integration_operator USING (true);
 
+CREATE POLICY operator_forgets ON integration.oauth_flow FOR DELETE TO integration_operator USING (true);
+
+CREATE POLICY operator_forgets ON integration.oauth_token FOR DELETE TO integration_operator USING (true);
+
 CREATE POLICY operator_forgets ON integration.partner_fact FOR DELETE TO integration_operator USING (true);
 
 CREATE POLICY operator_reads ON integration.dead_letter FOR SELECT TO integration_operator USING (true);
+
+CREATE POLICY operator_reads ON integration.oauth_flow FOR SELECT TO integration_operator USING (true);
+
+CREATE POLICY operator_reads ON integration.oauth_token FOR SELECT TO integration_operator USING (true);
 
 CREATE POLICY operator_reads ON integration.partner_fact FOR SELECT TO integration_operator USING (true);
 
@@ -1915,6 +2096,8 @@ CREATE POLICY owner ON integration.job TO schema_owner USING (true);
 CREATE POLICY owner ON integration.lane FOR SELECT TO schema_owner USING ((pool_id = ANY (ARRAY( SELECT p.id
    FROM integration.pool p
   WHERE (p.role = SESSION_USER)))));
+
+CREATE POLICY owner ON integration.oauth_flow TO schema_owner USING (true);
 
 CREATE POLICY owner ON integration.pool TO schema_owner USING (true);
 
@@ -1950,6 +2133,10 @@ CREATE POLICY reader ON integration.lane_transition FOR SELECT TO integration_re
 
 CREATE POLICY reader ON integration.mapping FOR SELECT TO integration_reader USING (true);
 
+CREATE POLICY reader ON integration.oauth_flow FOR SELECT TO integration_reader USING (true);
+
+CREATE POLICY reader ON integration.oauth_token FOR SELECT TO integration_reader USING (true);
+
 CREATE POLICY reader ON integration.partner_fact FOR SELECT TO integration_reader USING (true);
 
 CREATE POLICY reader ON integration.pool FOR SELECT TO integration_reader USING (true);
@@ -1984,6 +2171,8 @@ CREATE POLICY support ON integration.dead_letter FOR DELETE TO integration_suppo
 
 CREATE POLICY support ON integration.dead_letter_end FOR INSERT TO integration_support WITH CHECK (true);
 
+CREATE POLICY support ON integration.oauth_flow FOR INSERT TO integration_support WITH CHECK (true);
+
 CREATE POLICY support ON integration.replay FOR INSERT TO integration_support WITH CHECK (true);
 
 CREATE POLICY support ON integration.replay_edit FOR INSERT TO integration_support WITH CHECK (true);
@@ -2003,6 +2192,8 @@ CREATE POLICY support_reads ON integration.event FOR SELECT TO integration_suppo
 CREATE POLICY support_reads ON integration.job FOR SELECT TO integration_support USING (true);
 
 CREATE POLICY support_reads ON integration.lane FOR SELECT TO integration_support USING (true);
+
+CREATE POLICY support_reads ON integration.oauth_flow FOR SELECT TO integration_support USING (true);
 
 CREATE POLICY support_reads ON integration.replay FOR SELECT TO integration_support USING (true);
 
@@ -2055,6 +2246,16 @@ CREATE POLICY worker ON integration.mapping TO integration_worker USING ((tenant
    FROM integration.tenant_role t
   WHERE (t.role = CURRENT_USER))));
 
+CREATE POLICY worker ON integration.oauth_flow TO integration_worker USING (((connection_id IN ( SELECT l.connection_id
+   FROM integration.lane l)) AND (tenant_id IN ( SELECT t.tenant_id
+   FROM integration.tenant_role t
+  WHERE (t.role = CURRENT_USER)))));
+
+CREATE POLICY worker ON integration.oauth_token TO integration_worker USING (((connection_id IN ( SELECT l.connection_id
+   FROM integration.lane l)) AND (tenant_id IN ( SELECT t.tenant_id
+   FROM integration.tenant_role t
+  WHERE (t.role = CURRENT_USER)))));
+
 CREATE POLICY worker ON integration.partner_fact TO integration_worker USING (((connection_id IN ( SELECT l.connection_id
    FROM integration.lane l)) AND (tenant_id IN ( SELECT t.tenant_id
    FROM integration.tenant_role t
@@ -2100,6 +2301,10 @@ GRANT USAGE ON SCHEMA integration TO integration_worker;
 GRANT USAGE ON SCHEMA integration TO integration_operator;
 GRANT USAGE ON SCHEMA integration TO integration_reader;
 GRANT USAGE ON SCHEMA integration TO integration_support;
+GRANT USAGE ON SCHEMA integration TO integration_ingress;
+
+REVOKE ALL ON FUNCTION integration.answer_oauth_flow(digest bytea, sealed_code bytea, refusal text) FROM PUBLIC;
+GRANT ALL ON FUNCTION integration.answer_oauth_flow(digest bytea, sealed_code bytea, refusal text) TO integration_ingress;
 
 REVOKE ALL ON FUNCTION integration.arrange_scopes(tenants text[]) FROM PUBLIC;
 GRANT ALL ON FUNCTION integration.arrange_scopes(tenants text[]) TO integration_operator;
@@ -2133,6 +2338,9 @@ GRANT ALL ON FUNCTION integration.maintain(event_days integer, attempt_days inte
 
 REVOKE ALL ON FUNCTION integration.next_midnight(zone text, moment timestamp with time zone) FROM PUBLIC;
 GRANT ALL ON FUNCTION integration.next_midnight(zone text, moment timestamp with time zone) TO integration_operator;
+
+REVOKE ALL ON FUNCTION integration.oauth_flow_of(digest bytea) FROM PUBLIC;
+GRANT ALL ON FUNCTION integration.oauth_flow_of(digest bytea) TO integration_ingress;
 
 REVOKE ALL ON FUNCTION integration.partitions(parent text) FROM PUBLIC;
 
@@ -2226,6 +2434,96 @@ GRANT SELECT,INSERT ON TABLE integration.event_dedupe TO integration_emitter;
 
 GRANT SELECT ON TABLE integration.event_type TO integration_reader;
 GRANT SELECT ON TABLE integration.event_type TO integration_emitter;
+
+GRANT DELETE ON TABLE integration.oauth_flow TO integration_operator;
+GRANT SELECT,UPDATE ON TABLE integration.oauth_flow TO integration_worker;
+GRANT DELETE ON TABLE integration.oauth_flow TO integration_dispatcher;
+
+GRANT SELECT(id) ON TABLE integration.oauth_flow TO integration_reader;
+GRANT SELECT(id) ON TABLE integration.oauth_flow TO integration_operator;
+GRANT SELECT(id) ON TABLE integration.oauth_flow TO integration_support;
+GRANT SELECT(id) ON TABLE integration.oauth_flow TO integration_dispatcher;
+
+GRANT SELECT(connection_id) ON TABLE integration.oauth_flow TO integration_reader;
+GRANT SELECT(connection_id) ON TABLE integration.oauth_flow TO integration_operator;
+GRANT SELECT(connection_id),INSERT(connection_id) ON TABLE integration.oauth_flow TO integration_support;
+
+GRANT SELECT(tenant_id) ON TABLE integration.oauth_flow TO integration_reader;
+GRANT SELECT(tenant_id) ON TABLE integration.oauth_flow TO integration_operator;
+GRANT INSERT(tenant_id) ON TABLE integration.oauth_flow TO integration_support;
+
+GRANT INSERT(connection_name) ON TABLE integration.oauth_flow TO integration_support;
+
+GRANT INSERT(state_digest) ON TABLE integration.oauth_flow TO integration_support;
+
+GRANT INSERT(redirect_uri) ON TABLE integration.oauth_flow TO integration_support;
+
+GRANT SELECT(requested_by) ON TABLE integration.oauth_flow TO integration_reader;
+GRANT SELECT(requested_by) ON TABLE integration.oauth_flow TO integration_operator;
+GRANT INSERT(requested_by) ON TABLE integration.oauth_flow TO integration_support;
+
+GRANT SELECT(requested_at) ON TABLE integration.oauth_flow TO integration_reader;
+GRANT SELECT(requested_at) ON TABLE integration.oauth_flow TO integration_operator;
+
+GRANT SELECT(expires_at) ON TABLE integration.oauth_flow TO integration_reader;
+GRANT SELECT(expires_at) ON TABLE integration.oauth_flow TO integration_operator;
+GRANT SELECT(expires_at),INSERT(expires_at) ON TABLE integration.oauth_flow TO integration_support;
+GRANT SELECT(expires_at) ON TABLE integration.oauth_flow TO integration_dispatcher;
+
+GRANT SELECT(status) ON TABLE integration.oauth_flow TO integration_reader;
+GRANT SELECT(status) ON TABLE integration.oauth_flow TO integration_operator;
+GRANT SELECT(status) ON TABLE integration.oauth_flow TO integration_support;
+
+GRANT SELECT(authorize_url) ON TABLE integration.oauth_flow TO integration_support;
+
+GRANT SELECT(detail) ON TABLE integration.oauth_flow TO integration_reader;
+GRANT SELECT(detail) ON TABLE integration.oauth_flow TO integration_operator;
+GRANT SELECT(detail) ON TABLE integration.oauth_flow TO integration_support;
+
+GRANT DELETE ON TABLE integration.oauth_token TO integration_operator;
+GRANT SELECT,INSERT,UPDATE ON TABLE integration.oauth_token TO integration_worker;
+
+GRANT SELECT(connection_id) ON TABLE integration.oauth_token TO integration_reader;
+GRANT SELECT(connection_id) ON TABLE integration.oauth_token TO integration_operator;
+
+GRANT SELECT(tenant_id) ON TABLE integration.oauth_token TO integration_reader;
+GRANT SELECT(tenant_id) ON TABLE integration.oauth_token TO integration_operator;
+
+GRANT SELECT(version) ON TABLE integration.oauth_token TO integration_reader;
+GRANT SELECT(version) ON TABLE integration.oauth_token TO integration_operator;
+
+GRANT SELECT(key_name) ON TABLE integration.oauth_token TO integration_reader;
+GRANT SELECT(key_name) ON TABLE integration.oauth_token TO integration_operator;
+
+GRANT SELECT(obtained_at) ON TABLE integration.oauth_token TO integration_reader;
+GRANT SELECT(obtained_at) ON TABLE integration.oauth_token TO integration_operator;
+
+GRANT SELECT(expires_at) ON TABLE integration.oauth_token TO integration_reader;
+GRANT SELECT(expires_at) ON TABLE integration.oauth_token TO integration_operator;
+
+GRANT SELECT(details) ON TABLE integration.oauth_token TO integration_reader;
+GRANT SELECT(details) ON TABLE integration.oauth_token TO integration_operator;
+
+GRANT SELECT(refused_at) ON TABLE integration.oauth_token TO integration_reader;
+GRANT SELECT(refused_at) ON TABLE integration.oauth_token TO integration_operator;
+
+GRANT SELECT(refusal) ON TABLE integration.oauth_token TO integration_reader;
+GRANT SELECT(refusal) ON TABLE integration.oauth_token TO integration_operator;
+
+GRANT SELECT(holder) ON TABLE integration.oauth_token TO integration_reader;
+GRANT SELECT(holder) ON TABLE integration.oauth_token TO integration_operator;
+
+GRANT SELECT(held_until) ON TABLE integration.oauth_token TO integration_reader;
+GRANT SELECT(held_until) ON TABLE integration.oauth_token TO integration_operator;
+
+GRANT SELECT(tried_since) ON TABLE integration.oauth_token TO integration_reader;
+GRANT SELECT(tried_since) ON TABLE integration.oauth_token TO integration_operator;
+
+GRANT SELECT(rests_until) ON TABLE integration.oauth_token TO integration_reader;
+GRANT SELECT(rests_until) ON TABLE integration.oauth_token TO integration_operator;
+
+GRANT SELECT ON TABLE integration.grant_due TO integration_operator;
+GRANT SELECT ON TABLE integration.grant_due TO integration_worker;
 
 GRANT SELECT ON TABLE integration.job TO integration_reader;
 GRANT SELECT,INSERT ON TABLE integration.job TO integration_dispatcher;

@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 from store.database import Database, run
+from store.flows import forget_flows
 from store.links import forget_links
 from store.retention import Retention, forget_dead_letters
 from store.statement import statement
@@ -70,6 +71,8 @@ async def maintain(
         done.append((f"deleted {forgotten}", "dead_letter"))
     if forgotten := await forget_links(database):
         done.append((f"deleted {forgotten}", "mapping"))
+    if forgotten := await forget_flows(database):
+        done.append((f"deleted {forgotten}", "oauth_flow"))
     longest = (events.longest, attempts.longest, dead_letters.longest)
     return done + [(row[0], row[1]) for row in await run(database, MAINTAIN, longest)]
 

@@ -10,6 +10,7 @@ from datetime import timedelta
 from typing import ClassVar
 
 from connectors.api_client import ApiClient, AttemptEndedError, Deadline
+from connectors.authorization import OAuthAuthorization
 from connectors.connector import Action, BatchLimits, Connection, Delivery, Endpoint, Finding
 from connectors.context import ConnectorContext
 from connectors.crm_events import Company, UnusableEventError
@@ -46,7 +47,8 @@ class HubSpotConnector:
         self._url = spec.hubspot.api_url
         self._timeout = spec.delivery.timeout
         self._routes = settings.routes_of(spec)
-        self._authorization = settings.authorization_of(spec, context)
+        self._authorization = settings.authorization_of(connection, spec, context)
+        self.vault = self._authorization.vault if isinstance(self._authorization, OAuthAuthorization) else None
         api = ApiClient(context.http, self._url, self._authorization)
         self._client = HubSpotClient(api, spec.hubspot.api_version, context.clock)
         self._portal = Portal(self._client)
@@ -56,7 +58,7 @@ class HubSpotConnector:
 
     def check_credentials(self) -> None:
         """Read the token; what is known of the account may be another's now."""
-        self._authorization.read()
+        self._authorization.check()
         self._portal.doubt_account()
 
     def endpoint(self) -> Endpoint:
@@ -65,7 +67,9 @@ class HubSpotConnector:
         return Endpoint(self._url)
 
     async def close(self) -> None:
-        """Do nothing: sockets belong to the guarded way out."""
+        """Let a renewal of the token come to its end; sockets belong to the guarded way out."""
+        if self.vault is not None:
+            await self.vault.close()
 
     async def send(self, delivery: Delivery) -> Report:
         """Deliver one event."""

@@ -3,10 +3,11 @@
 from dataclasses import dataclass
 
 from connectors.actions import action_of
-from connectors.api_client import StaticAuthorization
-from connectors.connector import Action
+from connectors.authorization import Authorization, OAuthAuthorization, StaticAuthorization
+from connectors.connector import Action, Connection
 from connectors.context import ConnectorContext
-from connectors.errors import NoConnectorError
+from connectors.oauth.provider import ClientIn, OAuthProvider
+from connectors.oauth.vault import Vault
 from contracts.connection import HubSpotConnectionSpec
 from contracts.fields import FieldMapping
 
@@ -18,6 +19,28 @@ SET_PROPERTIES = Action(
     "SetProperties", ("signal.published", "ext.*"), "Set properties of the company.", takes_fields=True
 )
 ACTIONS = (UPSERT_COMPANY, ADD_NOTE, ADD_TASK, SET_PROPERTIES, ARCHIVE_COMPANY)
+
+SCOPES = (
+    "oauth",
+    "crm.objects.companies.read",
+    "crm.objects.companies.write",
+    "crm.schemas.companies.read",
+    "crm.schemas.companies.write",
+    "crm.objects.contacts.read",
+    "crm.objects.contacts.write",
+)
+"""What an app must be allowed (HubSpot's scopes); notes and tasks come with those of contacts."""
+
+
+def provider(version: str) -> OAuthProvider:
+    """Describe HubSpot's OAuth of a version of its API (HubSpot's OAuth guide)."""
+    return OAuthProvider(
+        "https://app.hubspot.com/oauth/authorize",
+        f"https://api.hubapi.com/oauth/{version}/token",
+        SCOPES,
+        ClientIn.BODY,
+        ("hub_id", "scope"),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +60,10 @@ def routes_of(spec: HubSpotConnectionSpec) -> dict[str, Route]:
     }
 
 
-def authorization_of(spec: HubSpotConnectionSpec, context: ConnectorContext) -> StaticAuthorization:
-    """Return what proves to HubSpot who we are; raise NoConnectorError for an OAuth app."""
-    private_app = spec.hubspot.auth.private_app
-    if private_app is None:
-        raise NoConnectorError("OAuth apps are not served yet; use spec.hubspot.auth.privateApp with its access token")
-    return StaticAuthorization(context.credentials, private_app.token_from)
+def authorization_of(connection: Connection, spec: HubSpotConnectionSpec, context: ConnectorContext) -> Authorization:
+    """Return what proves to HubSpot who we are."""
+    auth = spec.hubspot.auth
+    if auth.private_app is not None:
+        return StaticAuthorization(context.credentials, auth.private_app.token_from)
+    assert auth.oauth is not None  # noqa: S101 -- for the type checker; exactly one is there
+    return OAuthAuthorization(Vault(connection, auth.oauth, provider(spec.hubspot.api_version), context))

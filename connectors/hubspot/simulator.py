@@ -13,7 +13,7 @@ In a test: `async with HubSpotSimulator() as hubspot: account = hubspot.open_acc
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from time import time
 from types import TracebackType
 from typing import Annotated, Any, Final, Self
@@ -26,10 +26,20 @@ from connectors.hubspot.simulator_account import Account
 from connectors.hubspot.simulator_api import answer
 from connectors.hubspot.simulator_limits import Limits
 from connectors.hubspot.simulator_records import COMPANY, Records, RefusedError
+from connectors.oauth.simulator import Dialect, OAuthServer
 from connectors.simulation import Exchange, SimulatorServer
 from connectors.simulation_faults import Call
 
 CONTROL: Final = "/_control/account"
+
+
+def _refusal(code: str, message: str) -> tuple[int, Mapping[str, Any]]:
+    """Refuse a token as HubSpot's OAuth does: a status beside the message, and no field `error`."""
+    status = {"invalid_grant": "BAD_REFRESH_TOKEN", "invalid_client": "BAD_CLIENT_SECRET"}.get(code, "BAD_REQUEST")
+    return 400, {"status": status, "message": message, "correlationId": "00000000-0000-0000-0000-000000000000"}
+
+
+DIALECT: Final = Dialect("/oauth/2026-03/token", client_in_header=False, lifetime_seconds=1800, refusal=_refusal)
 
 
 class HubSpotSimulator:
@@ -44,6 +54,7 @@ class HubSpotSimulator:
         self._clock = clock
         self._server = SimulatorServer(self._handle)
         self.accounts: dict[str, Account] = {}
+        self.oauth = OAuthServer(DIALECT, clock, lambda token: {"hub_id": self.accounts[token].hub_id})
 
     async def __aenter__(self) -> Self:
         await self._server.start(self._host, self._port)
@@ -72,7 +83,10 @@ class HubSpotSimulator:
         if request.path == CONTROL:
             await self._control(exchange, token)
             return
-        account = self.accounts.get(token)
+        if self.oauth.serves(request):
+            await self.oauth.serve(exchange)
+            return
+        account = self.accounts.get(self.oauth.account_of(token) or token)
         if account is None:
             refused = RefusedError(401, "INVALID_AUTHENTICATION", "Authentication credentials not found or expired.")
             await exchange.respond_json(401, refused.body())

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Final
 import orjson
 
 from connectors.api_client import ApiClient, AttemptEndedError, Deadline
+from connectors.authorization import OAuthAuthorization
 from connectors.connector import Action, Connection, Delivery, Endpoint, Finding
 from connectors.context import Account, ConnectorContext
 from connectors.crm_events import Company, UnusableEventError, company_of, words_of
@@ -51,14 +52,15 @@ class PipedriveConnector:
         self._url = spec.pipedrive.api_url
         self._timeout = spec.delivery.timeout
         self._routes = settings.routes_of(spec)
-        self._authorization = settings.authorization_of(spec, context)
+        self._authorization = settings.authorization_of(connection, spec, context)
+        self.vault = self._authorization.vault if isinstance(self._authorization, OAuthAuthorization) else None
         self._client = PipedriveClient(ApiClient(context.http, self._url, self._authorization), context.clock)
         self._company = PipedriveCompany(self._client, context.facts, context.links, self._timeout)
         self._records = PipedriveRecords(self._client, self._company, context.links)
 
     def check_credentials(self) -> None:
         """Read the token; what is known of the company may be another's now."""
-        self._authorization.read()
+        self._authorization.check()
         self._company.doubt_account()
 
     def endpoint(self) -> Endpoint:
@@ -67,7 +69,9 @@ class PipedriveConnector:
         return Endpoint(self._url)
 
     async def close(self) -> None:
-        """Do nothing: sockets belong to the guarded way out."""
+        """Let a renewal of the token come to its end; sockets belong to the guarded way out."""
+        if self.vault is not None:
+            await self.vault.close()
 
     async def send(self, delivery: Delivery) -> Report:
         """Deliver one event."""

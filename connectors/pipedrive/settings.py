@@ -3,11 +3,12 @@
 from dataclasses import dataclass
 
 from connectors.actions import action_of
-from connectors.api_client import StaticAuthorization
-from connectors.connector import Action
+from connectors.authorization import Authorization, OAuthAuthorization, StaticAuthorization
+from connectors.connector import Action, Connection
 from connectors.context import ConnectorContext
-from connectors.errors import NoConnectorError
-from contracts.connection import PipedriveConnectionSpec
+from connectors.oauth.provider import ClientIn, OAuthProvider
+from connectors.oauth.vault import Vault
+from contracts.connection import PIPEDRIVE_API, PipedriveConnectionSpec
 from contracts.fields import FieldMapping
 
 UPSERT_COMPANY = Action("UpsertCompany", ("company.*",), "Create or update the organisation.", takes_fields=True)
@@ -19,6 +20,15 @@ SET_PROPERTIES = Action(
     "SetProperties", ("signal.published", "ext.*"), "Set fields of the organisation.", takes_fields=True
 )
 ACTIONS = (UPSERT_COMPANY, ADD_NOTE, ADD_TASK, ADD_LEAD, SET_PROPERTIES, ARCHIVE_COMPANY)
+
+PROVIDER = OAuthProvider(
+    "https://oauth.pipedrive.com/oauth/authorize",
+    "https://oauth.pipedrive.com/oauth/token",
+    (),
+    ClientIn.HEADER,
+    ("api_domain", "scope"),
+)
+"""Pipedrive's OAuth (Pipedrive's OAuth guide); an app's scopes are chosen where it is registered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +47,11 @@ def routes_of(spec: PipedriveConnectionSpec) -> dict[str, Route]:
     }
 
 
-def authorization_of(spec: PipedriveConnectionSpec, context: ConnectorContext) -> StaticAuthorization:
-    """Return what proves to Pipedrive who we are; raise NoConnectorError for an OAuth app."""
-    api_token = spec.pipedrive.auth.api_token
-    if api_token is None:
-        raise NoConnectorError("OAuth apps are not served yet; use spec.pipedrive.auth.apiToken with a user's token")
-    return StaticAuthorization(context.credentials, api_token.token_from, "x-api-token", "")
+def authorization_of(connection: Connection, spec: PipedriveConnectionSpec, context: ConnectorContext) -> Authorization:
+    """Return what proves to Pipedrive who we are."""
+    auth = spec.pipedrive.auth
+    if auth.api_token is not None:
+        return StaticAuthorization(context.credentials, auth.api_token.token_from, "x-api-token", "")
+    assert auth.oauth is not None  # noqa: S101 -- for the type checker; exactly one is there
+    named_by_partner = "api_domain" if spec.pipedrive.api_url == PIPEDRIVE_API else None
+    return OAuthAuthorization(Vault(connection, auth.oauth, PROVIDER, context), named_by_partner)

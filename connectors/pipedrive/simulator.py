@@ -21,6 +21,7 @@ import orjson
 import typer
 import uvloop
 
+from connectors.oauth.simulator import Dialect, OAuthServer
 from connectors.pipedrive.simulator_limits import BAN_PAGE, Limits
 from connectors.pipedrive.simulator_records import Entity, Records, RefusedError
 from connectors.simulation import Exchange, Request, SimulatorServer
@@ -47,6 +48,14 @@ class Company:
         self.misfortunes.befall(pattern, *faults, applied=applied)
 
 
+DIALECT: Final = Dialect(
+    "/oauth/token",
+    client_in_header=True,
+    lifetime_seconds=3599,
+    refusal=lambda code, message: (400, {"success": False, "error": code, "error_description": message}),
+)
+
+
 class PipedriveSimulator:
     """Pipedrive on loopback, with any number of companies."""
 
@@ -56,6 +65,7 @@ class PipedriveSimulator:
         self._clock = clock
         self._server = SimulatorServer(self._handle)
         self.companies: dict[str, Company] = {}
+        self.oauth = OAuthServer(DIALECT, clock, lambda _: {"api_domain": self.url, "scope": "base"})
 
     async def __aenter__(self) -> Self:
         await self._server.start(self._host, self._port)
@@ -80,7 +90,11 @@ class PipedriveSimulator:
 
     async def _handle(self, exchange: Exchange) -> None:
         request = exchange.request
-        token = request.headers.get("x-api-token", "")
+        if self.oauth.serves(request):
+            await self.oauth.serve(exchange)
+            return
+        bearer = request.headers.get("authorization", "").removeprefix("Bearer ")
+        token = self.oauth.account_of(bearer) or request.headers.get("x-api-token", "")
         if request.path == CONTROL:
             await self._control(exchange, token)
             return

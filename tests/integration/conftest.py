@@ -43,6 +43,7 @@ PROGRAMS = {
     "operator": Group.OPERATOR,
     "reader": Group.READER,
     "support": Group.SUPPORT,
+    "ingress": Group.INGRESS,
     "pool_a": Group.WORKER,
     "pool_b": Group.WORKER,
 }

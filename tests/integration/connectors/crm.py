@@ -13,13 +13,16 @@ from connectors.http import GuardedHttp
 from connectors.registry import open_connector
 from contracts.connection import SecretKeyRef
 from contracts.ids import MessageId, PublicEventId, TenantId
+from delivery.grants import StoredGrants
 from delivery.memory import Memory, StoredFacts, StoredLinks
+from programs.key_ring import KeyRing
 from programs.reconnect import Reconnecting
 
 if TYPE_CHECKING:
     from tests.integration.conftest import Layer
 
 TOKEN = "pat-test-11111111"
+KEYS = KeyRing({"2026": bytes(range(32))})
 AT = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 
@@ -44,19 +47,29 @@ class Crm:
     http: GuardedHttp
     credentials: FakeCredentials = field(default_factory=FakeCredentials)
     databases: list[Reconnecting] = field(default_factory=list)
+    keys: KeyRing = KEYS
+    read_keys: Callable[[], KeyRing] | None = None
 
     def open(self) -> Any:
         """Open the connector anew, with nothing of it in memory."""
-        database = Reconnecting(lambda: self.layer.dsn("pool_a"), "worker-memory", queue=True)
-        self.databases.append(database)
-        memory = Memory(database)
+        memory = self.memory()
         context = ConnectorContext(
             self.credentials,
             self.http,
             facts=StoredFacts(memory, self.connection),
             links=StoredLinks(memory, self.connection.tenant),
+            grants=self.grants(memory),
         )
         return open_connector(self.connection, context)
+
+    def grants(self, memory: Memory | None = None) -> StoredGrants:
+        """Keep the connection's grant as one more worker does."""
+        return StoredGrants(memory or self.memory(), self.connection, self.read_keys or (lambda: self.keys))
+
+    def memory(self) -> Memory:
+        """Connect to the database as one more worker does."""
+        self.databases.append(Reconnecting(lambda: self.layer.dsn("pool_a"), "worker-memory", queue=True))
+        return Memory(self.databases[-1])
 
     async def close(self) -> None:
         """Let go of the connections to the database."""
