@@ -8,11 +8,13 @@ from contextlib import suppress
 import typer
 
 from delivery.settings import DispatcherSettings, WorkerSettings
+from ingress.settings import IngressSettings
 from integration_operator.settings import OperatorSettings
 from integrations import attempts, connections, dead_letters, events, jobs, replays
+from integrations.connecting import CONNECT_HELP, connect_command
 from integrations.errors import EXIT_CODES_HELP, explain
 from integrations.machine import LOCAL_HELP, local
-from integrations.programs import dispatcher, migrate, operator, settings_help, worker
+from integrations.programs import dispatcher, ingress, migrate, operator, settings_help, worker
 from integrations.testing import TEST_HELP, check
 
 app = typer.Typer(
@@ -32,10 +34,12 @@ app.add_typer(attempts.app, name="attempts", rich_help_panel="Look and act")
 app.add_typer(dead_letters.app, name="dead-letters", rich_help_panel="Look and act")
 app.add_typer(replays.app, name="replays", rich_help_panel="Look and act")
 app.add_typer(connections.app, name="connections", rich_help_panel="Look and act")
+app.command("connect", epilog=CONNECT_HELP, rich_help_panel="Look and act")(connect_command)
 app.command("test", epilog=TEST_HELP, rich_help_panel="Look and act")(check)
 app.command(epilog=EXIT_CODES_HELP, rich_help_panel="Programs")(migrate)
 app.command(epilog=settings_help(DispatcherSettings), rich_help_panel="Programs")(dispatcher)
 app.command(epilog=settings_help(WorkerSettings), rich_help_panel="Programs")(worker)
+app.command(epilog=settings_help(IngressSettings), rich_help_panel="Programs")(ingress)
 app.command(epilog=settings_help(OperatorSettings), rich_help_panel="Programs")(operator)
 
 

@@ -1,4 +1,4 @@
-"""Commands that are programs: `dispatcher`, `worker`, `operator`, `migrate`.
+"""Commands that are programs: `dispatcher`, `worker`, `ingress`, `operator`, `migrate`.
 
 All but the last take their settings from the environment alone, as a Deployment gives them, and log JSON lines to
 standard error. SIGTERM or SIGINT lets them finish what is under way; a second one ends them at once.
@@ -15,6 +15,8 @@ import uvloop
 from delivery.dispatcher import Dispatcher
 from delivery.settings import DispatcherSettings, WorkerSettings
 from delivery.worker import Worker
+from ingress.program import Ingress
+from ingress.settings import IngressSettings
 from integration_operator.program import Operator
 from integration_operator.settings import OperatorSettings
 from integrations import output
@@ -46,6 +48,11 @@ def dispatcher() -> None:
 def worker() -> None:
     """Run a delivery worker of the pool that its database role belongs to."""
     _run("worker", WorkerSettings, lambda settings: Worker(settings).run)
+
+
+def ingress() -> None:
+    """Run an ingress: it serves the page that partners redirect to after OAuth. Any number may run."""
+    _run("ingress", IngressSettings, lambda settings: Ingress(settings).run)
 
 
 def operator() -> None:

@@ -7,6 +7,7 @@ folder. It also says where the server listens, so that a command in another term
 import json
 import os
 import secrets
+import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +17,7 @@ from urllib.parse import quote
 import psycopg
 
 from local.errors import AccessFileError
+from programs.key_ring import new_key
 from store.roles import Group, ensure_login
 
 DATA_FOLDER = ".integrations"
@@ -28,9 +30,10 @@ _DATABASE = "postgres"
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """The server's port, and the password of each group's login role."""
+    """The server's port, the ingress' port, and the password of each group's login role."""
 
     port: int
+    ingress_port: int
     passwords: Mapping[Group, str] = field(repr=False)
 
     def dsn(self, group: Group) -> str:
@@ -51,7 +54,8 @@ def prepare_access(data: Path, port: int, admin_dsn: str) -> Access:
     with psycopg.connect(admin_dsn) as admin:
         for group, password in passwords.items():
             ensure_login(admin, login_role(group), group, password)
-    access = Access(port, MappingProxyType(passwords))
+    ingress_port = former.ingress_port if former else _free_port()
+    access = Access(port, ingress_port, MappingProxyType(passwords))
     _write(data / _FILE, access)
     return access
 
@@ -62,7 +66,8 @@ def read_access(data: Path) -> Access | None:
     try:
         document = json.loads(file.read_text())
         passwords = {Group(name): str(password) for name, password in document["passwords"].items()}
-        return Access(int(document["port"]), MappingProxyType(passwords))
+        ports = int(document["port"]), int(document.get("ingress_port") or _free_port())
+        return Access(*ports, MappingProxyType(passwords))
     except FileNotFoundError:
         return None
     except OSError as error:
@@ -84,9 +89,27 @@ def find_data(folder: Path) -> Path:
 
 
 def _write(file: Path, access: Access) -> None:
-    document = {"port": access.port, "passwords": dict(access.passwords)}
+    document = {"port": access.port, "ingress_port": access.ingress_port, "passwords": dict(access.passwords)}
+    _write_for_owner(file, json.dumps(document))
+
+
+def prepare_oauth_keys(file: Path) -> None:
+    """Draw a key that seals OAuth grants, in the first run; without it they cannot be opened any more."""
+    if not file.exists():
+        _write_for_owner(file, json.dumps({"local": new_key()}))
+
+
+def _write_for_owner(file: Path, text: str) -> None:
     new = file.with_suffix(".new")
     new.unlink(missing_ok=True)
     with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as opened:
-        json.dump(document, opened)
+        opened.write(text)
     new.replace(file)
+
+
+def _free_port() -> int:
+    """Return a port that nobody has now; it is kept, as partners are told the address."""
+    with socket.socket() as listening:
+        listening.bind((_HOST, 0))
+        port: int = listening.getsockname()[1]
+        return port

@@ -14,10 +14,10 @@ from functools import partial
 from pathlib import Path
 
 from contracts.ids import PoolId
-from local.access import Access, login_role, prepare_access
+from local.access import Access, login_role, prepare_access, prepare_oauth_keys
 from local.manifests import ManifestFolder
 from local.postgres import PostgresServer
-from local.programs import dispatcher, worker
+from local.programs import dispatcher, ingress, worker
 from local.reconciler import Reconciler
 from local.reports import Reporter
 from local.state import ConnectionState, read_state
@@ -44,6 +44,11 @@ class LocalOptions:
         return self.data / "secrets"
 
     @property
+    def oauth_keys(self) -> Path:
+        """The keys that seal OAuth grants here."""
+        return self.data / "oauth-keys"
+
+    @property
     def logs(self) -> Path:
         """Where the programs' output goes, a file each."""
         return self.data / "logs"
@@ -60,8 +65,9 @@ class Layer:
         self._database = Reconnecting(partial(access.dsn, Group.OPERATOR), "local")
         self._reconciler = Reconciler(pool, options.secrets, reporter)
         self._stopping = asyncio.Event()
-        programs = [dispatcher(access)]
-        programs += [worker(access, options.secrets, number) for number in range(1, options.workers + 1)]
+        programs = [dispatcher(access), ingress(access)]
+        numbers = range(1, options.workers + 1)
+        programs += [worker(access, options.secrets, options.oauth_keys, number) for number in numbers]
         self._supervisor = Supervisor(programs, options.logs, self._tell_program)
         self._ended: set[str] = set()
 
@@ -130,6 +136,7 @@ async def running_layer(options: LocalOptions, reporter: Reporter) -> AsyncItera
     try:
         _tell_migration(await asyncio.to_thread(migrate, server.dsn()), reporter)
         access = await asyncio.to_thread(prepare_access, options.data, server.port, server.dsn())
+        prepare_oauth_keys(options.oauth_keys)
         layer = Layer(options, access, await _prepare_pool(access), reporter)
         async with layer.running():
             yield layer

@@ -24,7 +24,7 @@ REQUEST_FLOW = statement(
     select c.id, c.tenant_id, c.namespace || '/' || c.name, $3::bytea, $4::text, $5::text,
            now() + make_interval(secs => $6::float8)
     from integration.connection c
-    where c.namespace = $1::text and c.name = $2::text and c.active and c.deleted_at is null
+    where c.namespace = $1::text and c.name = $2::text and c.deleted_at is null
     returning id
     """,
 )

@@ -128,10 +128,10 @@ def test_credentials_for_a_provider_without_a_connector_are_a_problem() -> None:
     assert "no connector is installed" in problem
 
 
-def test_an_oauth_app_of_hubspot_is_a_problem_that_says_what_to_do() -> None:
+def test_what_an_oauth_apps_secret_lacks_is_named() -> None:
     hubspot = {"hubspot": {"auth": {"oauth": {"secretRef": {"name": "s"}}}}}
     route = [{"name": "all", "events": ["company.*"]}]
     spec = parse_connection_spec({"provider": "HubSpot", "tenant": "acme", "routes": route, **hubspot})
     (problem,) = check_credentials(Connection(ConnectionUid(uuid4()), "acme", "crm", TenantId("acme"), spec), {})
 
-    assert "use spec.hubspot.auth.privateApp" in problem
+    assert problem == "Secret acme/s does not exist or has no key client_id"

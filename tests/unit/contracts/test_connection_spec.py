@@ -448,7 +448,14 @@ def test_a_crm_is_proven_to_in_exactly_one_way(provider: str, block: str, names:
         (spec("HubSpot", hubspot={"auth": {"privateApp": {"tokenFrom": TOKEN_FROM}}}), {("crm", "token")}),
         (
             spec("Pipedrive", pipedrive={"auth": {"oauth": {"secretRef": {"name": "app"}}}}),
-            {("app", "client_id"), ("app", "client_secret"), ("app", "refresh_token")},
+            {("app", "client_id"), ("app", "client_secret")},
+        ),
+        (
+            spec(
+                "HubSpot",
+                hubspot={"auth": {"oauth": {"secretRef": {"name": "app"}, "refreshTokenFrom": TOKEN_FROM}}},
+            ),
+            {("app", "client_id"), ("app", "client_secret"), ("crm", "token")},
         ),
     ],
 )
