@@ -26,6 +26,7 @@ COPY contracts contracts
 COPY store store
 COPY connectors connectors
 COPY delivery delivery
+COPY ingress ingress
 COPY programs programs
 COPY local local
 COPY integrations integrations

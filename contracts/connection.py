@@ -598,6 +598,17 @@ def secret_references(spec: ConnectionSpec) -> frozenset[SecretKeyRef]:
     return frozenset(_referenced_keys(spec))
 
 
+def oauth_of(spec: ConnectionSpec) -> OAuth | None:
+    """Return the OAuth app that the connection proves itself with, if it does so."""
+    match spec:
+        case HubSpotConnectionSpec(hubspot=hubspot):
+            return hubspot.auth.oauth
+        case PipedriveConnectionSpec(pipedrive=pipedrive):
+            return pipedrive.auth.oauth
+        case _:
+            return None
+
+
 def _referenced_keys(spec: ConnectionSpec) -> Iterator[SecretKeyRef]:
     match spec:
         case WebhookConnectionSpec(webhook=webhook):

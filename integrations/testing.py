@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,6 +18,8 @@ from connectors.endpoint_check import Step, check_endpoint
 from connectors.http import GuardedHttp
 from contracts.connection import parse_connection_spec
 from delivery.credentials import ConnectionSecrets, MountedSecrets
+from delivery.grants import StoredGrants
+from delivery.memory import Memory
 from delivery.settings import WorkerSettings
 from integrations import output
 from integrations.connections import parse_name
@@ -26,6 +29,8 @@ from integrations.output import JsonOption
 from local.access import find_data
 from local.layer import LocalOptions
 from local.programs import LOOPBACK
+from programs.key_ring import read_key_file
+from programs.reconnect import Reconnecting
 from store.connections import find_connection
 from store.roles import Group
 
@@ -99,11 +104,16 @@ async def _check(
     policy = EgressPolicy(settings.egress_allow, setting=variable("egress_allow"))
     credentials = ConnectionSecrets(MountedSecrets(settings.secrets_directory), connection.namespace)
     steps: list[Step] = []
-    async with GuardedHttp(policy) as http:
-        async for step in check_endpoint(connection, ConnectorContext(credentials, http), now):
-            steps.append(step)
-            if tell:
-                tell(step)
+    database = Reconnecting(settings.connection_string(), "cli")
+    grants = StoredGrants(Memory(database), connection, partial(read_key_file, settings.oauth_keys_file))
+    try:
+        async with GuardedHttp(policy) as http:
+            async for step in check_endpoint(connection, ConnectorContext(credentials, http, grants=grants), now):
+                steps.append(step)
+                if tell:
+                    tell(step)
+    finally:
+        await database.close()
     return steps
 
 
@@ -111,12 +121,16 @@ def _settings(database: str | None, file: Path | None, local: Path | None, secre
     given: dict[str, Any] = {} if secrets is None else {"secrets_directory": secrets}
     if local is None and file is not None:
         return WorkerSettings(database_url_file=file, **given)
-    dsn = database_url(Group.READER, database, local)
+    dsn = database_url(Group.WORKER, database, local)
     if local is None and database is not None:
         return WorkerSettings(database_url=dsn, **given)
     folder = local or Path.cwd()
     layer = LocalOptions(folder, find_data(folder))
-    return WorkerSettings(database_url=dsn, **{"secrets_directory": layer.secrets, "egress_allow": LOOPBACK, **given})
+    return WorkerSettings(database_url=dsn, **(_of_layer(layer) | given))
+
+
+def _of_layer(layer: LocalOptions) -> dict[str, Any]:
+    return {"secrets_directory": layer.secrets, "oauth_keys_file": layer.oauth_keys, "egress_allow": LOOPBACK}
 
 
 def _print(step: Step) -> None:

@@ -7,7 +7,7 @@ are ours; whatever others set beside them stays.
 import json
 import math
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC
 from typing import Final
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
@@ -17,15 +17,17 @@ from integration_operator.names import (
     CREDENTIAL,
     CREDENTIALS_LABEL,
     HASH,
+    OAUTH_KEYS,
     POOL_LABEL,
     ROTATED_AT,
     SECRETS,
     ObjectKey,
     pool_labels,
 )
-from integration_operator.observed import ConnectionObject, fingerprint
+from integration_operator.observed import ConnectionObject, PoolSecret, fingerprint
 from integration_operator.settings import OperatorSettings
 
+OAUTH_KEYS_FILE: Final = "oauth-keys"
 DATABASE_DIRECTORY: Final = "/etc/integrations/database"
 SECRETS_DIRECTORY: Final = "/etc/integrations/secrets"
 PORT: Final = 8080
@@ -73,8 +75,12 @@ def scaled(pool: ObjectKey, replicas: int) -> Json:
     }
 
 
-def database_secret(pool: ObjectKey, owner: str, url: str, credential: str, now: datetime) -> Json:
-    """Describe the Secret that holds a pool's connection string; the Deployment with the uid `owner` owns it."""
+def pool_secret(pool: ObjectKey, owner: str, url: str, held: PoolSecret, oauth_keys: str) -> Json:
+    """Describe the Secret that holds a pool's connection string, and keys for its OAuth grants if there are any.
+
+    The Deployment with the uid `owner` owns it.
+    """
+    data = {"url": url, "password": password_in(url)}
     return {
         "apiVersion": "v1",
         "kind": "Secret",
@@ -83,10 +89,14 @@ def database_secret(pool: ObjectKey, owner: str, url: str, credential: str, now:
             "name": pool.name,
             "namespace": pool.namespace,
             "labels": pool_labels(pool) | {CREDENTIALS_LABEL: "true"},
-            "annotations": {CREDENTIAL: credential, ROTATED_AT: now.astimezone(UTC).isoformat(timespec="seconds")},
+            "annotations": {
+                CREDENTIAL: held.credential,
+                ROTATED_AT: held.rotated_at.astimezone(UTC).isoformat(timespec="seconds"),
+                OAUTH_KEYS: held.oauth_keys,
+            },
             "ownerReferences": [owner_reference(pool, owner)],
         },
-        "stringData": {"url": url, "password": password_in(url)},
+        "stringData": data | ({OAUTH_KEYS_FILE: oauth_keys} if oauth_keys else {}),
     }
 
 
@@ -155,6 +165,7 @@ def worker_pod(pool: ObjectKey, members: Sequence[ConnectionObject], settings: O
 def _container(pool: ObjectKey, settings: OperatorSettings, drain_seconds: int) -> Json:
     values = {
         "DATABASE_URL_FILE": f"{DATABASE_DIRECTORY}/url",
+        "OAUTH_KEYS_FILE": f"{DATABASE_DIRECTORY}/{OAUTH_KEYS_FILE}",
         "SECRETS_DIRECTORY": SECRETS_DIRECTORY,
         "HEALTH_PORT": str(PORT),
         "DRAIN": f"PT{drain_seconds}S",

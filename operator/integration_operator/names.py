@@ -38,6 +38,7 @@ HASH: Final = f"{GROUP}/hash"
 SECRETS: Final = f"{GROUP}/secrets"
 CREDENTIAL: Final = f"{GROUP}/credential"
 ROTATED_AT: Final = f"{GROUP}/rotatedAt"
+OAUTH_KEYS: Final = f"{GROUP}/oauthKeys"
 
 DRAIN_FINALIZER: Final = f"{GROUP}/drain"
 

@@ -23,6 +23,7 @@ from integration_operator.names import (
     CREDENTIALS_LABEL,
     FIELD_MANAGER,
     HASH,
+    OAUTH_KEYS,
     POOL_LABEL,
     RECONCILE_AT,
     RELEASE_AT,
@@ -69,10 +70,11 @@ class SecretObject:
 
 @dataclass(frozen=True, slots=True)
 class PoolSecret:
-    """The Secret that we made for a pool: which password it holds, and since when."""
+    """The Secret that we made for a pool: which password it holds, since when, and a digest of its OAuth keys."""
 
     credential: str
     rotated_at: datetime
+    oauth_keys: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +146,7 @@ def pool_secret_of(body: Json) -> PoolSecret | None:
     is_whole = CREDENTIAL in annotations and (body.get("data") or {}).keys() >= {"url", "password"}
     if rotated.tzinfo is None or not is_whole:
         return None
-    return PoolSecret(annotations[CREDENTIAL], rotated)
+    return PoolSecret(annotations[CREDENTIAL], rotated, annotations.get(OAUTH_KEYS, ""))
 
 
 def pool_of(body: Json) -> PoolObject:

@@ -7,16 +7,19 @@ next run. On a rotation workers that connect in between are refused, try again, 
 """
 
 import asyncio
+import logging
 import secrets as randomness
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Final
 
+from contracts.connection import oauth_of
 from integration_operator.children import (
-    database_secret,
+    OAUTH_KEYS_FILE,
     database_url,
     deployment,
     password_in,
+    pool_secret,
     replica_bounds,
     scaled,
 )
@@ -28,9 +31,12 @@ from integration_operator.names import CREDENTIAL, HASH, POOL_LABEL, SCALER, SEC
 from integration_operator.observed import ConnectionObject, PoolObject, PoolSecret, covers, decode, fingerprint, pool_of
 from integration_operator.settings import OperatorSettings
 from integration_operator.world import World
+from programs.key_ring import KeyRingError, read_key_folder
 from store.database import Database
 from store.leadership import Term
 from store.pools import Pool, drop_pool, ensure_pool, read_pools, scram_verifier, set_credential
+
+log = logging.getLogger(__name__)
 
 _UNAVAILABLE_GRACE_SECONDS: Final = 30.0
 
@@ -98,7 +104,7 @@ class PoolKeeper:
         row = await self.row(pool)
         observed = self._world.pools.get(pool)
         applied = await self._apply_deployment(pool, observed)
-        await self._keep_password(pool, row, applied.uid)
+        await self._keep_secret(pool, row, members, applied.uid)
         await self._keep_replicas(pool, members, applied)
         await self._keep_companions(pool, row, members, applied.uid)
         return _UNAVAILABLE_GRACE_SECONDS if applied.unavailable_since else None
@@ -171,27 +177,48 @@ class PoolKeeper:
             except NotFoundError:
                 continue  # it has ended meanwhile
 
-    async def _keep_password(self, pool: ObjectKey, row: Pool, owner: str) -> None:
+    async def _keep_secret(self, pool: ObjectKey, row: Pool, members: Sequence[ConnectionObject], owner: str) -> None:
         secret = self._world.pool_secrets.get(pool)
-        if secret is None or self._is_old(secret):
-            password, credential = randomness.token_urlsafe(32), randomness.token_hex(8)
-            url = database_url(self._settings, row.role, password)
-            body = database_secret(pool, owner, url, credential, datetime.now(UTC))
-            await self._kube.apply(_path("v1", "secrets", pool), body)
-            self._world.pool_secrets[pool] = PoolSecret(credential, datetime.now(UTC))
-            if secret is not None:
-                await self._tell_pods(pool, credential)
-        elif secret.credential == row.credential:
+        keys = self._oauth_keys(pool, members)
+        digest = fingerprint(keys) if keys else ""
+        rotates = secret is None or self._is_old(secret)
+        rekeys = secret is not None and digest not in ("", secret.oauth_keys)
+        if secret is not None and not rotates and not rekeys and secret.credential == row.credential:
             return
-        else:
+        credential, password = randomness.token_hex(8), randomness.token_urlsafe(32)
+        rotated_at = datetime.now(UTC)
+        if secret is not None:
             body = await self._kube.get(_path("v1", "secrets", pool))
-            credential = body["metadata"]["annotations"][CREDENTIAL]
-            password = password_in(decode(body["data"]["url"]).decode())
+            if not rotates:
+                credential, rotated_at = body["metadata"]["annotations"][CREDENTIAL], secret.rotated_at
+                password = password_in(decode(body["data"]["url"]).decode())
+            if not keys and OAUTH_KEYS_FILE in body["data"]:  # ours cannot be read now; the pool keeps what it has
+                keys, digest = decode(body["data"][OAUTH_KEYS_FILE]).decode(), secret.oauth_keys
+        if rotates or rekeys:
+            held = PoolSecret(credential, rotated_at, digest)
+            url = database_url(self._settings, row.role, password)
+            await self._kube.apply(_path("v1", "secrets", pool), pool_secret(pool, owner, url, held, keys))
+            self._world.pool_secrets[pool] = held
+            if secret is not None:
+                await self._tell_pods(pool, f"{credential}{digest}")
+        if credential == row.credential:
+            return
         verifier = scram_verifier(password)
         await self._database.once(
             lambda database: set_credential(database, row.name, credential, verifier, term=self._term)
         )
         self._rows[row.name] = Pool(row.id, row.name, row.role, credential)
+
+    def _oauth_keys(self, pool: ObjectKey, members: Sequence[ConnectionObject]) -> str:
+        """Write the keys of a pool that has OAuth grants; nothing if it has none, or there are no master keys."""
+        if not any(member.spec and oauth_of(member.spec) for member in members):
+            return ""
+        try:
+            ring = read_key_folder(self._settings.oauth_keys_directory)
+        except KeyRingError as error:
+            log.error("the master keys of OAuth grants cannot be used", extra={"reason": str(error)})
+            return ""
+        return ring.derived(f"integration layer, pool {pool}").written() if ring else ""
 
     def _is_old(self, secret: PoolSecret) -> bool:
         return datetime.now(UTC) - secret.rotated_at > self._settings.password_lifetime

@@ -3,6 +3,7 @@
 from datetime import timedelta
 from enum import StrEnum
 from ipaddress import IPv4Network, IPv6Network
+from pathlib import Path
 from socket import gethostname
 
 from pydantic import Field
@@ -60,5 +61,9 @@ class OperatorSettings(ProgramSettings):
         ge=timedelta(minutes=1),
         le=timedelta(days=3650),
         description="How long a pool keeps its database password.",
+    )
+    oauth_keys_directory: Path = Field(
+        default=Path("/etc/integrations/oauth-keys"),
+        description="Mounted Secret with the master keys of OAuth grants, a key in each file; needed for OAuth only.",
     )
     reconcilers: int = Field(default=16, ge=1, le=256, description="Objects that are reconciled at once.")

@@ -33,6 +33,8 @@ EVERYTHING = {
         "serviceAccount": {"annotations": {"e": "f"}},
     },
     "dispatcher": {"retention": {"tenants": {"acme": {"events": 7, "deadLetters": 30}}}},
+    "oauth": {"keysSecret": "integrations-oauth-keys"},
+    "ingress": {"enabled": True, "host": "in.example.com", "className": "nginx", "tlsSecret": "in-tls"},
     "workers": {"egressAllow": ["10.0.0.0/8", "fd00::/8"], "imagePullSecrets": ["registry"]},
     "networkPolicy": {"metricsFrom": [{"namespaceSelector": {}}]},
     "metrics": {
@@ -123,14 +125,14 @@ def test_a_switch_adds_and_removes_what_it_names(helm: Helm) -> None:
     assert optional <= plain
     assert not optional & kinds(helm.render(NOTHING))
     assert not monitors & plain
-    assert kinds(helm.render(EVERYTHING)) - plain == monitors
+    assert kinds(helm.render(EVERYTHING)) - plain == monitors | {"Ingress"}
 
 
 @pytest.mark.parametrize("values", [{}, EVERYTHING], ids=["plain", "all"])
 def test_every_pod_meets_the_restricted_pod_security_standard(helm: Helm, values: dict[str, Any]) -> None:
     found = pods(helm.render(values))
 
-    assert set(found) == PROGRAMS
+    assert set(found) == PROGRAMS | ({"ingress"} if values else set())
     for spec in found.values():
         pod, (container,) = spec["securityContext"], spec["containers"]
         assert pod["runAsNonRoot"] is True
@@ -250,6 +252,7 @@ def test_programs_get_only_settings_that_they_know(helm: Helm) -> None:
     known = {
         "dispatcher": _settings("delivery.settings", "DispatcherSettings"),
         "operator": _settings("integration_operator.settings", "OperatorSettings"),
+        "ingress": _settings("ingress.settings", "IngressSettings"),
     }
     found = pods(helm.render(EVERYTHING))
 

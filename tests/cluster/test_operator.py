@@ -1,11 +1,15 @@
 """The operator on a real API server with its own rights: connections become routing, workers and honest statuses."""
 
+import base64
+import json
 import time
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from programs.key_ring import new_key
 from tests.cluster.audit import AuditLog
 from tests.cluster.house import CONNECTIONS, House
 from tests.cluster.operators import eventually
@@ -266,3 +270,37 @@ def test_a_pool_s_password_changes_when_it_is_old(house: House) -> None:
     secret = house.api.get(path).json()
     credential = secret["metadata"]["annotations"]["integrations.queast.io/credential"]
     assert credential == house.layer.value("select credential from integration.pool")
+
+
+def test_a_pool_with_an_oauth_app_gets_keys_of_its_own_and_follows_the_master_s(house: House, tmp_path: Path) -> None:
+    folder = tmp_path / "oauth-keys"
+    folder.mkdir()
+    (folder / "2026").write_text(new_key())
+    house.start(oauth_keys_directory=str(folder), resync="PT10S")
+    app = house.secret("app") | {"stringData": {"client_id": "a", "client_secret": "b"}}
+    hubspot = {"auth": {"oauth": {"secretRef": {"name": "app"}}}}
+    connection = house.connection("crm", provider="HubSpot", hubspot=hubspot)
+    del connection["spec"]["webhook"]
+    house.apply(app, connection)
+    path = f"/api/v1/namespaces/{house.namespace}/secrets/{POOL}"
+
+    def held() -> dict[str, bytes]:
+        data = house.api.get(path).raise_for_status().json()["data"]
+        return {name: base64.b64decode(value) for name, value in data.items()}
+
+    eventually(lambda: held()["oauth-keys"])
+    first = held()
+    (folder / "2027").write_text(new_key())
+    eventually(lambda: b"2027" in held()["oauth-keys"])
+    second = held()
+    former = house.layer.value("select credential from integration.pool")
+    for file in folder.iterdir():
+        file.unlink()
+    patch(house, path, {"metadata": {"annotations": {"integrations.queast.io/rotatedAt": "2020-01-01T00:00:00+00:00"}}})
+    eventually(lambda: house.layer.value("select credential from integration.pool") != former)
+    third = held()
+
+    assert [set(json.loads(each["oauth-keys"])) for each in (first, second)] == [{"2026"}, {"2026", "2027"}]
+    assert json.loads(first["oauth-keys"]).items() <= json.loads(second["oauth-keys"]).items()
+    assert second["password"] == first["password"] != third["password"]
+    assert third["oauth-keys"] == second["oauth-keys"]

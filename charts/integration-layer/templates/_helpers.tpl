@@ -103,6 +103,12 @@ volumes:
       items:
         - {key: {{ $reference.key }}, path: url}
   {{- end }}
+  {{- if and (eq .component "operator") .root.Values.oauth.keysSecret }}
+  - name: oauth-keys
+    secret:
+      secretName: {{ .root.Values.oauth.keysSecret }}
+      defaultMode: 0440
+  {{- end }}
 {{- end -}}
 
 {{/* What every container has in common. */}}
@@ -119,6 +125,9 @@ volumeMounts:
   - {name: tmp, mountPath: /tmp}
   {{- if ne .component "migrations" }}
   - {name: database, mountPath: /etc/integrations/database, readOnly: true}
+  {{- end }}
+  {{- if and (eq .component "operator") .root.Values.oauth.keysSecret }}
+  - {name: oauth-keys, mountPath: /etc/integrations/oauth-keys, readOnly: true}
   {{- end }}
 {{- end -}}
 

@@ -56,7 +56,7 @@ def test_the_schema_knows_every_value_and_every_value_has_its_default() -> None:
     values = yaml.safe_load((CHART / "values.yaml").read_text())
 
     allowed = described(schema, schema["$defs"]) - {"global"}
-    resources = {f"{program}.resources.claims" for program in ("operator", "dispatcher", "migrations")}
+    resources = {f"{program}.resources.claims" for program in ("operator", "dispatcher", "ingress", "migrations")}
     given = {re.sub(r"\.(requests|limits)\.\w+$", r".\1", path) for path in paths(values)}
 
     assert given == allowed - resources

@@ -13,22 +13,23 @@ from hypothesis import strategies as st
 from contracts.connection import ReplicasSpec, secret_references
 from delivery.settings import WorkerSettings
 from integration_operator.children import (
+    OAUTH_KEYS_FILE,
     SECRETS_DIRECTORY,
-    database_secret,
     database_url,
     deployment,
+    pool_secret,
     replica_bounds,
     scaled,
 )
 from integration_operator.names import ObjectKey
-from integration_operator.observed import ConnectionObject, connection_of
+from integration_operator.observed import ConnectionObject, PoolSecret, connection_of, pool_secret_of
 from integration_operator.settings import OperatorSettings
 
 Json = dict[str, Any]
 Make = Callable[..., Json]
 
 POOL = ObjectKey("team", "integrations-tenant-acme")
-NOW = datetime(2026, 11, 20, tzinfo=UTC)
+HELD = PoolSecret("credential", datetime(2026, 11, 20, tzinfo=UTC), "digest")
 
 MEMBERS = st.lists(
     st.fixed_dictionaries(
@@ -170,7 +171,7 @@ def test_no_manifest_but_the_pool_s_secret_holds_a_password(make_body: Make) -> 
     )
     members = [connection_of(make_body())]
     url = database_url(settings, "role", "pools-own")
-    secret = database_secret(POOL, "uid", url, "credential", NOW)
+    secret = pool_secret(POOL, "uid", url, HELD, "")
     others = [
         deployment(POOL, members, settings, secrets="x", replicas=1),
         scaled(POOL, 1),
@@ -180,6 +181,13 @@ def test_no_manifest_but_the_pool_s_secret_holds_a_password(make_body: Make) -> 
     assert secret["stringData"] == {"url": url, "password": "pools-own"}
     assert "pools-own" in url
     assert "-own" not in json.dumps(others)
+
+
+def test_a_pool_that_has_oauth_grants_gets_keys_for_them() -> None:
+    secret = pool_secret(POOL, "uid", "postgresql://r:p@h/d", HELD, "keys")
+
+    assert secret["stringData"][OAUTH_KEYS_FILE] == "keys"
+    assert pool_secret_of(secret | {"data": secret["stringData"]}) == HELD
 
 
 def test_pods_are_as_the_restricted_standard_wants_them(workers: Json) -> None:
@@ -242,7 +250,7 @@ def test_what_a_worker_is_told_is_what_its_settings_understand(
 
 def test_a_pool_s_objects_find_one_another(workers: Json) -> None:
     labels = workers["spec"]["template"]["metadata"]["labels"]
-    secret = database_secret(POOL, "uid", "postgresql://r:p@h/d", "credential", NOW)
+    secret = pool_secret(POOL, "uid", "postgresql://r:p@h/d", HELD, "")
 
     assert workers["spec"]["selector"]["matchLabels"].items() <= labels.items()
     assert {"name": "database", "secret": {"secretName": secret["metadata"]["name"], "defaultMode": 0o440}} in pod(
