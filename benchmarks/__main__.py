@@ -12,7 +12,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import claims, crm, isolation, load, operator, queue, rotation, size, throttle
+from benchmarks import claims, crm, isolation, load, oauth, operator, queue, rotation, size, throttle
 from benchmarks.bed import open_bed
 from benchmarks.result import Result
 from tests.cluster.program_files import ProgramMissingError, all_names, find
@@ -25,6 +25,7 @@ PARTS = {
     "size": size.results,
     "throttle": throttle.results,
     "crm": crm.results,
+    "oauth": oauth.results,
     "operator": operator.results,
     "rotation": rotation.results,
 }

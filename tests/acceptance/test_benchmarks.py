@@ -73,6 +73,12 @@ def test_a_crm_s_calls_are_measured_and_none_is_refused(tmp_path: Path) -> None:
     assert by_name["crm_call_cpu_us"] > 0
 
 
+def test_two_hundred_workers_ask_for_tokens_once(tmp_path: Path) -> None:
+    by_name = {figure["name"]: figure["value"] for figure in _measured(tmp_path, "oauth")}
+
+    assert by_name == {"refresh_stampede": 1}
+
+
 def test_an_operator_with_forty_connections_has_nothing_to_write_when_nothing_changes(tmp_path: Path) -> None:
     _require_cluster_programs()
     found = _measured(tmp_path, "operator")

@@ -9,7 +9,17 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = {"contracts", "store", "connectors", "delivery", "programs", "local", "integrations", "integration_operator"}
+PACKAGES = {
+    "contracts",
+    "store",
+    "connectors",
+    "delivery",
+    "ingress",
+    "programs",
+    "local",
+    "integrations",
+    "integration_operator",
+}
 NEWEST = max(file.name for file in (ROOT / "store" / "migrations" / "versions").glob("*.sql"))[:4]
 
 

@@ -15,6 +15,7 @@ PACKAGES = (
     "store",
     "connectors",
     "delivery",
+    "ingress",
     "programs",
     "local",
     "integrations",

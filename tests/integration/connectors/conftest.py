@@ -9,9 +9,11 @@ import pytest
 from connectors.connector import Connection
 from connectors.egress import EgressPolicy
 from connectors.http import GuardedHttp
+from connectors.pipedrive.simulator import PipedriveSimulator
 from contracts.connection import parse_connection_spec
 from contracts.ids import TenantId
 from tests.integration.connectors.crm import Crm, OpenCrm
+from tests.integration.connectors.oauth import ROUTES, SECRET, Granted
 
 if TYPE_CHECKING:
     from tests.integration.conftest import Layer
@@ -52,3 +54,23 @@ async def open_crm(layer: "Layer", http: GuardedHttp) -> AsyncIterator[OpenCrm]:
     yield opened
     for crm in crms:
         await crm.close()
+
+
+@pytest.fixture
+async def granted(layer: "Layer", open_crm: OpenCrm) -> AsyncIterator[Granted]:
+    """Serve Pipedrive, whose refresh tokens work once, and publish a connection whose Secret has one."""
+    async with PipedriveSimulator() as pipedrive:
+        pipedrive.open_company("company")
+        pipedrive.oauth.clients["app-1"] = SECRET
+        pipedrive.oauth.signed_in = "company"
+        oauth = {
+            "secretRef": {"name": "app"},
+            "serverUrl": pipedrive.url,
+            "refreshTokenFrom": {"name": "app", "key": "refresh_token"},
+        }
+        spec = {"provider": "Pipedrive", "routes": ROUTES, "pipedrive": {"auth": {"oauth": oauth}}}
+        crm = await open_crm(spec)
+        crm.credentials.values = {"client_id": "app-1", "client_secret": SECRET}
+        made = Granted(crm, pipedrive, layer)
+        made.seed()
+        yield made

@@ -2,11 +2,10 @@
 
 import asyncio
 import re
-from collections.abc import AsyncIterator
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
@@ -18,85 +17,16 @@ from connectors.errors import (
     UnusableGrantError,
 )
 from connectors.oauth.grants import NewTokens, TokenPair
-from connectors.oauth.vault import Vault
-from connectors.pipedrive.simulator import PipedriveSimulator
 from connectors.simulation_faults import Hang, ResetInBody, Status
 from contracts.ids import ConnectionUid
 from contracts.outcomes import AuthRevoked, Delivered, Misconfigured, Transient
-from delivery.grants import StoredGrants
 from programs.key_ring import KeyRing, KeyRingError
 from store.database import connect
 from store.removal import remove
-from tests.integration.connectors.crm import KEYS, Crm, OpenCrm, company
-
-if TYPE_CHECKING:
-    from tests.integration.conftest import Layer
+from tests.integration.connectors.crm import KEYS, company
+from tests.integration.connectors.oauth import SECRET, Granted
 
 pytestmark = pytest.mark.anyio
-
-SECRET = "client-secret-22222"
-ROUTES = [{"name": "companies", "events": ["company.*"], "action": "UpsertCompany"}]
-
-
-@dataclass
-class Granted:
-    """A connection with OAuth and its simulated partner."""
-
-    crm: Crm
-    pipedrive: PipedriveSimulator
-    layer: "Layer"
-
-    @property
-    def refreshes(self) -> int:
-        return self.pipedrive.oauth.refreshes
-
-    def connector(self) -> Any:
-        return self.crm.open()
-
-    def vault(self) -> Vault:
-        vault = self.crm.open().vault
-        assert isinstance(vault, Vault)
-        return vault
-
-    def store(self) -> StoredGrants:
-        return self.crm.grants()
-
-    def seed(self) -> None:
-        """Put a new refresh token into the Secret."""
-        self.crm.credentials.values["refresh_token"] = self.pipedrive.oauth.grant("company")
-
-    def pass_time(self, hours: float) -> None:
-        """Move what is kept of the grant into the past."""
-        self.layer.admin.execute(
-            "update integration.oauth_token set obtained_at = obtained_at - make_interval(secs => %s),"
-            " expires_at = expires_at - make_interval(secs => %s), held_until = held_until - make_interval(secs => %s),"
-            " rests_until = rests_until - make_interval(secs => %s)",
-            (hours * 3600,) * 4,
-        )
-
-    def row(self, columns: str) -> tuple[Any, ...]:
-        (row,) = self.layer.rows(f"select {columns} from integration.oauth_token")
-        return row
-
-
-@pytest.fixture
-async def granted(layer: "Layer", open_crm: OpenCrm) -> AsyncIterator[Granted]:
-    """Serve Pipedrive, whose refresh tokens work once, and publish a connection whose Secret has one."""
-    async with PipedriveSimulator() as pipedrive:
-        pipedrive.open_company("company")
-        pipedrive.oauth.clients["app-1"] = SECRET
-        pipedrive.oauth.signed_in = "company"
-        oauth = {
-            "secretRef": {"name": "app"},
-            "serverUrl": pipedrive.url,
-            "refreshTokenFrom": {"name": "app", "key": "refresh_token"},
-        }
-        spec = {"provider": "Pipedrive", "routes": ROUTES, "pipedrive": {"auth": {"oauth": oauth}}}
-        crm = await open_crm(spec)
-        crm.credentials.values = {"client_id": "app-1", "client_secret": SECRET}
-        made = Granted(crm, pipedrive, layer)
-        made.seed()
-        yield made
 
 
 # Once ---------------------------------------------------------------------------------------------------------------
