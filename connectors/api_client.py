@@ -14,6 +14,7 @@ from typing import Any, Final
 import orjson
 
 from connectors.authorization import Authorization, OAuthAuthorization, Proof
+from connectors.call_budget import UnusedCallError
 from connectors.context import CredentialMissingError
 from connectors.errors import (
     GuardedHttpError,
@@ -43,6 +44,10 @@ class AttemptEndedError(Exception):
     def __init__(self, report: Report) -> None:
         super().__init__(report.detail)
         self.report = report
+
+
+class NothingAskedError(AttemptEndedError, UnusedCallError):
+    """The attempt cannot go on, and the partner was not asked."""
 
 
 class Deadline:
@@ -103,7 +108,7 @@ class ApiClient:
 
     async def _once(self, method: str, path: str, deadline: Deadline, body: object, proof: Proof) -> ApiAnswer:
         if deadline.seconds < LEAST_SECONDS:
-            raise AttemptEndedError(Report(Transient(), detail="no time was left for another call; none was under way"))
+            raise NothingAskedError(Report(Transient(), detail="no time was left for another call; none was under way"))
         url = f"{(proof.base_url or self._base_url).rstrip('/')}{path}"
         written = b"" if body is None else orjson.dumps(body)
         headers = [(proof.header, proof.value), ("Accept", "application/json")]
@@ -141,14 +146,14 @@ async def _proof(asked: Awaitable[Proof], deadline: Deadline) -> Proof:
         async with asyncio.timeout(deadline.seconds):
             return await asked
     except TimeoutError:
-        raise AttemptEndedError(Report(Transient(), detail="its token was still being renewed")) from None
+        raise NothingAskedError(Report(Transient(), detail="its token was still being renewed")) from None
     except (CredentialMissingError, UnusableCredentialError) as error:
-        raise AttemptEndedError(Report(Misconfigured(), detail=str(error))) from error
+        raise NothingAskedError(Report(Misconfigured(), detail=str(error))) from error
     except ReconnectNeededError as error:
-        raise AttemptEndedError(Report(AuthRevoked(), detail=str(error))) from error
+        raise NothingAskedError(Report(AuthRevoked(), detail=str(error))) from error
     except TokensUnavailableError as error:
         wait = timedelta(seconds=error.seconds)
-        raise AttemptEndedError(Report(Transient(wait), detail=str(error))) from error
+        raise NothingAskedError(Report(Transient(wait), detail=str(error))) from error
 
 
 def _unanswered(error: GuardedHttpError) -> Outcome:

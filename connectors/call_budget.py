@@ -26,6 +26,10 @@ class BudgetSpentError(Exception):
         self.seconds = seconds
 
 
+class UnusedCallError(Exception):
+    """A call that was allowed was not made: it counts for nothing."""
+
+
 class CallBudget:
     """At most `limit` calls in any `seconds`; with `told_by_partner`, one call until the partner says what is left."""
 
@@ -50,13 +54,21 @@ class CallBudget:
 
     @asynccontextmanager
     async def call(self, patience: float) -> AsyncIterator[None]:
-        """Make one call within; wait for it at most `patience` seconds, or raise BudgetSpentError."""
+        """Make one call within; wait for it at most `patience` seconds, or raise BudgetSpentError.
+
+        An UnusedCallError from within says that none was made.
+        """
         await self._take(patience)
+        made = True
         try:
             yield
+        except UnusedCallError:
+            made = False
+            raise
         finally:
             self._under_way -= 1
-            self._ended.append(self._clock())
+            if made:
+                self._ended.append(self._clock())
 
     def told(self, limit: int | None, remaining: int) -> None:
         """Take note of what the partner says is left in its window, and of its limit if it says that."""

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from connectors.certification.crashing import Moment, crashes
 from connectors.hubspot.simulator import HubSpotSimulator
 from connectors.hubspot.simulator_account import Account
 from connectors.simulation_faults import Hang, Reset, Status
@@ -26,7 +27,6 @@ from contracts.outcomes import (
     TooManyAtOnce,
     Transient,
 )
-from tests.integration.connectors.crashing import Moment, crashes
 from tests.integration.connectors.crm import TOKEN, Crm, OpenCrm, company, signal
 
 pytestmark = pytest.mark.anyio

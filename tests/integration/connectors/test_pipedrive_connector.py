@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from connectors.certification.crashing import Moment, crashes
 from connectors.pipedrive.simulator import Company, PipedriveSimulator
 from connectors.simulation_faults import Reset, Status
 from contracts.outcomes import (
@@ -23,7 +24,6 @@ from contracts.outcomes import (
     Report,
     Transient,
 )
-from tests.integration.connectors.crashing import Moment, crashes
 from tests.integration.connectors.crm import TOKEN, Crm, OpenCrm, company, signal
 
 pytestmark = pytest.mark.anyio

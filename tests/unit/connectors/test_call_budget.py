@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from connectors.call_budget import BudgetSpentError, CallBudget
+from connectors.call_budget import BudgetSpentError, CallBudget, UnusedCallError
 
 pytestmark = pytest.mark.anyio
 
@@ -168,3 +168,12 @@ async def test_after_a_refusal_nothing_is_asked_for_as_long_as_it_says() -> None
     await take(budget)
 
     assert spent.value.seconds == pytest.approx(3.0)
+
+
+async def test_a_call_that_was_not_made_counts_for_nothing() -> None:
+    budget = CallBudget(5, 10.0, told_by_partner=True, clock=Clock())
+    with pytest.raises(UnusedCallError):
+        async with budget.call(0):
+            raise UnusedCallError
+
+    assert budget.wait_seconds() == 0
