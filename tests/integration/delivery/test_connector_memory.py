@@ -1,15 +1,18 @@
 """What connectors remember outlives them, is nobody else's, and lets one at a time make a partner's record."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 from uuid import UUID, uuid4
 
 import pytest
 
+from connectors.certification.memory import Clock, RememberedLinks
 from connectors.connector import BatchLimits, Connection, Delivery
-from connectors.context import Account, Claim, ConnectorContext, Kind
+from connectors.context import Account, Claim, ConnectorContext, Kind, Links
 from connectors.errors import LinkHeldError, StateUnavailableError
 from contracts.ids import ConnectionUid, TenantId
 from contracts.outcomes import Delivered, Report
@@ -39,12 +42,40 @@ async def memory(layer: "Layer") -> AsyncIterator[Memory]:
     await database.close()
 
 
+@dataclass
+class Time:
+    """Time as the links see it."""
+
+    now: Callable[[], datetime]
+    passes: Callable[[timedelta], None]
+
+
+@pytest.fixture(params=["in the database", "under certification"])
+def timed_links(request: pytest.FixtureRequest, layer: "Layer", memory: Memory) -> tuple[Links, Time]:
+    """Give what workers keep and what certification keeps: connectors must not see a difference."""
+    if request.param == "in the database":
+        stored = Time(lambda: datetime.now(UTC), lambda duration: pass_time(layer, duration.total_seconds() / 60))
+        return StoredLinks(memory, TenantId("acme")), stored
+    clock = Clock(time.time)
+    return RememberedLinks(clock), Time(lambda: datetime.fromtimestamp(clock.now(), UTC), clock.advance)
+
+
 @pytest.fixture
-def links(memory: Memory) -> StoredLinks:
+def links(timed_links: tuple[Links, Time]) -> Links:
+    return timed_links[0]
+
+
+@pytest.fixture
+def passing(timed_links: tuple[Links, Time]) -> Time:
+    return timed_links[1]
+
+
+@pytest.fixture
+def stored_links(memory: Memory) -> StoredLinks:
     return StoredLinks(memory, TenantId("acme"))
 
 
-async def claimed(links: StoredLinks, ours: str = "c-1", hold: timedelta = MINUTE) -> Claim:
+async def claimed(links: Links, ours: str = "c-1", hold: timedelta = MINUTE) -> Claim:
     claim = await links.claim(ACCOUNT, COMPANY, ours, hold)
     assert isinstance(claim, Claim)
     return claim
@@ -53,8 +84,8 @@ async def claimed(links: StoredLinks, ours: str = "c-1", hold: timedelta = MINUT
 def pass_time(layer: "Layer", minutes: float = 2) -> None:
     """Move what claims and links remember into the past."""
     layer.admin.execute(
-        "update integration.mapping set held_until = held_until - make_interval(mins => %s),"
-        " tried_since = tried_since - make_interval(mins => %s), forget_at = forget_at - make_interval(mins => %s)",
+        "update integration.mapping set held_until = held_until - make_interval(secs => %s * 60),"
+        " tried_since = tried_since - make_interval(secs => %s * 60), forget_at = forget_at - make_interval(secs => %s * 60)",
         (minutes, minutes, minutes),
     )
 
@@ -62,20 +93,20 @@ def pass_time(layer: "Layer", minutes: float = 2) -> None:
 # Links ------------------------------------------------------------------------------------------------------------
 
 
-async def test_the_first_to_claim_knows_that_nobody_has_tried(links: StoredLinks) -> None:
+async def test_the_first_to_claim_knows_that_nobody_has_tried(links: Links) -> None:
     claim = await claimed(links)
 
     assert claim.tried_since is None
 
 
-async def test_what_was_settled_is_found_and_not_claimed_again(links: StoredLinks) -> None:
+async def test_what_was_settled_is_found_and_not_claimed_again(links: Links) -> None:
     await links.settle(await claimed(links), "4711")
 
     assert await links.find(ACCOUNT, COMPANY, ["c-1", "c-2"]) == {"c-1": "4711"}
     assert await links.claim(ACCOUNT, COMPANY, "c-1", MINUTE) == "4711"
 
 
-async def test_a_claim_is_held_for_as_long_as_was_asked(links: StoredLinks) -> None:
+async def test_a_claim_is_held_for_as_long_as_was_asked(links: Links) -> None:
     await claimed(links)
     with pytest.raises(LinkHeldError) as held:
         await links.claim(ACCOUNT, COMPANY, "c-1", MINUTE)
@@ -83,24 +114,22 @@ async def test_a_claim_is_held_for_as_long_as_was_asked(links: StoredLinks) -> N
     assert 0 < held.value.seconds <= 60
 
 
-async def test_whoever_takes_over_learns_since_when_it_may_be_there(layer: "Layer", links: StoredLinks) -> None:
-    before = datetime.now(UTC)
-    first = await claimed(links)
-    pass_time(layer)
-    second = await claimed(links)
-    pass_time(layer)
-    third = await claimed(links)
+async def test_whoever_takes_over_learns_since_when_it_may_be_there(links: Links, passing: Time) -> None:
+    claims = [await claimed(links)]
+    ages = []
+    for _ in range(2):
+        passing.passes(2 * MINUTE)
+        claims.append(await claimed(links))
+        assert claims[-1].tried_since is not None
+        ages.append(passing.now() - claims[-1].tried_since)
 
-    assert first.token < second.token < third.token
-    assert second.tried_since is not None
-    assert third.tried_since is not None
-    assert abs(second.tried_since - (before - timedelta(minutes=2))) < timedelta(seconds=30)
-    assert third.tried_since == second.tried_since - timedelta(minutes=2)
+    assert claims[0].token < claims[1].token < claims[2].token
+    assert [round(age / MINUTE) for age in ages] == [2, 4]
 
 
-async def test_a_holder_whose_time_is_over_settles_and_releases_nothing(layer: "Layer", links: StoredLinks) -> None:
+async def test_a_holder_whose_time_is_over_settles_and_releases_nothing(links: Links, passing: Time) -> None:
     late = await claimed(links)
-    pass_time(layer)
+    passing.passes(2 * MINUTE)
     await links.settle(await claimed(links), "made by the second")
     await links.settle(late, "made by the first")
     await links.release(late)
@@ -108,7 +137,7 @@ async def test_a_holder_whose_time_is_over_settles_and_releases_nothing(layer: "
     assert await links.find(ACCOUNT, COMPANY, ["c-1"]) == {"c-1": "made by the second"}
 
 
-async def test_a_released_claim_was_never_there(links: StoredLinks) -> None:
+async def test_a_released_claim_was_never_there(links: Links) -> None:
     await links.release(await claimed(links))
 
     assert (await claimed(links)).tried_since is None
@@ -129,7 +158,7 @@ async def test_of_many_who_claim_at_once_one_gets_it(layer: "Layer") -> None:
         await database.close()
 
 
-async def test_what_is_certain_replaces_links_and_claims(links: StoredLinks) -> None:
+async def test_what_is_certain_replaces_links_and_claims(links: Links) -> None:
     late = await claimed(links)
     await links.link(ACCOUNT, COMPANY, {"c-1": "1", "c-2": "2"})
     await links.link(ACCOUNT, COMPANY, {"c-2": "3"})
@@ -138,7 +167,7 @@ async def test_what_is_certain_replaces_links_and_claims(links: StoredLinks) -> 
     assert await links.find(ACCOUNT, COMPANY, ["c-1", "c-2"]) == {"c-1": "1", "c-2": "3"}
 
 
-async def test_only_the_link_that_is_meant_is_forgotten(links: StoredLinks) -> None:
+async def test_only_the_link_that_is_meant_is_forgotten(links: Links) -> None:
     await links.link(ACCOUNT, COMPANY, {"c-1": "new"})
     await links.unlink(ACCOUNT, COMPANY, "c-1", "old")
     kept = await links.find(ACCOUNT, COMPANY, ["c-1"])
@@ -148,11 +177,13 @@ async def test_only_the_link_that_is_meant_is_forgotten(links: StoredLinks) -> N
     assert await links.find(ACCOUNT, COMPANY, ["c-1"]) == {}
 
 
-async def test_accounts_and_kinds_and_tenants_have_links_of_their_own(memory: Memory, links: StoredLinks) -> None:
-    await links.link(ACCOUNT, COMPANY, {"c-1": "1"})
+async def test_accounts_and_kinds_and_tenants_have_links_of_their_own(
+    memory: Memory, stored_links: StoredLinks
+) -> None:
+    await stored_links.link(ACCOUNT, COMPANY, {"c-1": "1"})
 
-    assert await links.find(Account("pipedrive:2"), COMPANY, ["c-1"]) == {}
-    assert await links.find(ACCOUNT, Kind("note"), ["c-1"]) == {}
+    assert await stored_links.find(Account("pipedrive:2"), COMPANY, ["c-1"]) == {}
+    assert await stored_links.find(ACCOUNT, Kind("note"), ["c-1"]) == {}
     assert await StoredLinks(memory, TenantId("globex")).find(ACCOUNT, COMPANY, ["c-1"]) == {}
 
 
@@ -161,10 +192,12 @@ async def test_a_pool_links_nothing_for_a_tenant_that_is_not_its_own(memory: Mem
         await StoredLinks(memory, TenantId("globex")).link(ACCOUNT, COMPANY, {"c-1": "1"})
 
 
-async def test_links_with_an_end_are_forgotten_after_it_and_no_others(layer: "Layer", links: StoredLinks) -> None:
-    await links.settle(await claimed(links, "kept for good"), "1")
-    await links.settle(await claimed(links, "kept for a minute"), "2", MINUTE)
-    await links.settle(await claimed(links, "kept for an hour"), "3", 60 * MINUTE)
+async def test_links_with_an_end_are_forgotten_after_it_and_no_others(
+    layer: "Layer", stored_links: StoredLinks
+) -> None:
+    await stored_links.settle(await claimed(stored_links, "kept for good"), "1")
+    await stored_links.settle(await claimed(stored_links, "kept for a minute"), "2", MINUTE)
+    await stored_links.settle(await claimed(stored_links, "kept for an hour"), "3", 60 * MINUTE)
     pass_time(layer)
     async with await connect(layer.dsn("dispatcher"), "upkeep") as dispatcher:
         forgotten = await forget_links(dispatcher)
