@@ -203,6 +203,7 @@ FIELD_RULES: Final[dict[tuple[str, str], tuple[Rule, ...]]] = {
     (SPEC, "provider"): (_immutable("provider"),),
     ("HeaderEntry", "name"): (_header_is_free(),),
     ("HubSpotSettings", "apiUrl"): _address(),
+    ("OAuth", "serverUrl"): _address(),
     ("PipedriveSettings", "apiUrl"): _address(),
     ("WebhookSettings", "url"): _address(),
     ("WebhookSettings", "headers"): (

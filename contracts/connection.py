@@ -6,12 +6,13 @@ unknown fields are refused, and a value of the wrong type is refused rather than
 A spec is immutable and hashable, and `spec.model_dump(mode="json", exclude_none=True)` is its wire form.
 """
 
+import json
 import re
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from enum import StrEnum
 from ipaddress import AddressValueError, IPv6Address
-from typing import Annotated, Final, Literal, Self, assert_never
+from typing import Annotated, Any, Final, Literal, Self, assert_never
 
 from pydantic import (
     AfterValidator,
@@ -19,6 +20,7 @@ from pydantic import (
     Strict,
     StringConstraints,
     ValidationError,
+    WithJsonSchema,
     model_validator,
 )
 
@@ -111,6 +113,7 @@ class Provider(StrEnum):
     HUBSPOT = "HubSpot"
     PIPEDRIVE = "Pipedrive"
     WEBHOOK = "Webhook"
+    PLUGIN = "Plugin"
 
 
 class WebhookFormat(StrEnum):
@@ -368,6 +371,56 @@ class PipedriveSettings(WireModel):
     itself where a company's is."""
 
 
+PLUGIN_SETTINGS_LIMIT: Final = 16 * 1024
+"""Bytes of a plug-in's settings as JSON."""
+
+
+def _check_plugin_settings(settings: dict[str, Any]) -> dict[str, Any]:
+    try:
+        size = len(json.dumps(settings, allow_nan=False))
+    except (TypeError, ValueError):
+        raise ValueError("settings are JSON: texts, numbers, true, false, null, lists and objects") from None
+    if size > PLUGIN_SETTINGS_LIMIT:
+        raise ValueError(f"settings of more than {PLUGIN_SETTINGS_LIMIT} bytes are not allowed")
+    return settings
+
+
+class PluginSecret(WireModel):
+    """A credential of a plug-in's connection."""
+
+    name: Annotated[str, StringConstraints(min_length=1, max_length=63, pattern=DNS_LABEL)]
+    """What the connector calls it, once in a connection."""
+    secret: SecretKeyRef
+    """Where it is kept."""
+
+
+class PluginSettings(WireModel):
+    """A partner of a connector that is installed beside ours."""
+
+    connector: Annotated[str, StringConstraints(min_length=1, max_length=63, pattern=ACTION)]
+    """Name of the connector, as its package registers it; `integrations connectors` lists those that are installed."""
+    settings: Annotated[
+        dict[str, Any],
+        AfterValidator(_check_plugin_settings),
+        WithJsonSchema({"type": "object", "x-kubernetes-preserve-unknown-fields": True, "maxProperties": 64}),
+    ] = {}
+    """What the connector wants to know; it checks that itself, when the connection is published."""
+    secrets_from: Annotated[tuple[PluginSecret, ...], Field(max_length=16)] = ()
+    """The connection's credentials, by the names that the connector has for them."""
+
+    def __hash__(self) -> int:
+        return hash((self.connector, json.dumps(self.settings, sort_keys=True), self.secrets_from))
+
+    @model_validator(mode="after")
+    def _secret_names_are_unique(self) -> Self:
+        _refuse_repeated("secret", [each.name for each in self.secrets_from])
+        return self
+
+    def secret(self, name: str) -> SecretKeyRef | None:
+        """Return where a credential is kept; None if the spec does not say."""
+        return next((each.secret for each in self.secrets_from if each.name == name), None)
+
+
 TypePattern = Annotated[str, StringConstraints(min_length=1, max_length=EVENT_TYPE_LIMIT, pattern=EVENT_TYPE_PATTERN)]
 
 
@@ -566,15 +619,26 @@ class PipedriveConnectionSpec(CommonConnectionSpec):
     """The account."""
 
 
+class PluginConnectionSpec(CommonConnectionSpec):
+    """A connection to a partner of a connector that is installed beside ours."""
+
+    provider: Literal[Provider.PLUGIN]
+    """The kind of partner; immutable."""
+    plugin: PluginSettings
+    """The connector and its settings."""
+
+
 ConnectionSpec = Annotated[
-    WebhookConnectionSpec | HubSpotConnectionSpec | PipedriveConnectionSpec, Field(discriminator="provider")
+    WebhookConnectionSpec | HubSpotConnectionSpec | PipedriveConnectionSpec | PluginConnectionSpec,
+    Field(discriminator="provider"),
 ]
 """The spec of a connection: a union by `provider`."""
 
-_SPECS: Final[Mapping[object, type[WebhookConnectionSpec | HubSpotConnectionSpec | PipedriveConnectionSpec]]] = {
+_SPECS: Final[Mapping[object, type[ConnectionSpec]]] = {
     Provider.WEBHOOK: WebhookConnectionSpec,
     Provider.HUBSPOT: HubSpotConnectionSpec,
     Provider.PIPEDRIVE: PipedriveConnectionSpec,
+    Provider.PLUGIN: PluginConnectionSpec,
 }
 
 
@@ -620,6 +684,8 @@ def _referenced_keys(spec: ConnectionSpec) -> Iterator[SecretKeyRef]:
             yield from _credential_keys(hubspot.auth.oauth, hubspot.auth.private_app)
         case PipedriveConnectionSpec(pipedrive=pipedrive):
             yield from _credential_keys(pipedrive.auth.oauth, pipedrive.auth.api_token)
+        case PluginConnectionSpec(plugin=plugin):
+            yield from (each.secret for each in plugin.secrets_from)
         case _:
             assert_never(spec)
 

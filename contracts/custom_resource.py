@@ -30,6 +30,7 @@ _LIST_KEYS: Final = {
     (SPEC, "routes"): "name",
     ("WebhookSettings", "headers"): "name",
     ("RouteSpec", "fields"): "property",
+    ("PluginSettings", "secretsFrom"): "name",
     ("ConnectionStatus", "conditions"): "type",
     ("ReplayStatus", "conditions"): "type",
 }
@@ -37,6 +38,9 @@ _LIST_KEYS: Final = {
 
 _INDIVISIBLE: Final = frozenset({"SecretRef", "SecretKeyRef"})
 """Objects that belong to one manager as a whole: half a reference means nothing."""
+
+_FREE: Final = "x-kubernetes-preserve-unknown-fields"
+"""Marks an object of any content, whose reader checks it."""
 
 _KEPT: Final = ("type", "format", "enum", "minLength", "maxLength", "minItems", "maxItems", "minimum", "maximum")
 _LARGEST_INT32: Final = 2**31 - 1
@@ -134,6 +138,8 @@ def _structural(node: Schema) -> Schema:
     rules = [*_rules_of_value(node), *OBJECT_RULES.get(node.get("title", ""), ())]
     if node["type"] == "array":
         structural |= {"x-kubernetes-list-type": "atomic", "items": _structural(node["items"])}
+    if node.get(_FREE):
+        return structural | {_FREE: True, "maxProperties": node["maxProperties"]}
     if node["type"] == "object":
         if node["title"] in _INDIVISIBLE:
             structural["x-kubernetes-map-type"] = "atomic"

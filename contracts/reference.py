@@ -32,7 +32,7 @@ def _sections(path: str, node: Schema) -> Iterator[str]:
     table = ["| field | value | default | meaning |", "|---|---|---|---|", *rows]
     yield "\n".join([f"## {path}", "", node["description"], "", *table, ""])
     for name, field in node["properties"].items():
-        if field["type"] == "object":
+        if "properties" in field:
             yield from _sections(f"{path}.{name}", field)
         elif field["type"] == "array" and field["items"]["type"] == "object":
             yield from _sections(f"{path}.{name}[]", field["items"])
@@ -66,6 +66,8 @@ def _value(field: Schema) -> str:
         case "string":
             meaning = f"; {MEANINGS[field['pattern']]}" if field.get("pattern") in MEANINGS else ""
             return f"text of {field.get('minLength', 0)} to {field['maxLength']} characters{meaning}"
+        case "object" if "properties" not in field:
+            return "object of the connector's own"
         case _:
             return "object, below"
 

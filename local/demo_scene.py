@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 from contracts.connection import (
     HubSpotConnectionSpec,
     PipedriveConnectionSpec,
+    PluginConnectionSpec,
     SecretKeyRef,
     WebhookSettings,
 )
@@ -46,6 +47,8 @@ def set_scene(manifests: Manifests) -> Scene:
         if isinstance(spec, HubSpotConnectionSpec | PipedriveConnectionSpec):
             crms.append(_crm(manifests, connection, spec))
             continue
+        if isinstance(spec, PluginConnectionSpec):
+            raise DemoError(f"connection {connection.namespace}/{connection.name} does not fit: {_FITTING}")
         address = urlsplit(spec.webhook.url)
         if address.hostname != HOST:
             raise DemoError(f"connection {connection.namespace}/{connection.name} does not fit: {_FITTING}")

@@ -13,8 +13,8 @@ from typing import Any, assert_never
 from connectors.actions import action_of
 from connectors.connector import Action
 from connectors.errors import NoConnectorError, NoSuchActionError
-from connectors.registry import connector_type
-from contracts.connection import ConnectionSpec, RouteSpec
+from connectors.registry import connector_name, connector_type, settings_problems
+from contracts.connection import ConnectionSpec, PluginConnectionSpec, RouteSpec
 from contracts.fields import InvalidFieldError, check_field
 from contracts.filters import InvalidFilterError, check_filter
 from contracts.ids import ConnectionUid, PoolId
@@ -93,9 +93,11 @@ def find_problems(spec: ConnectionSpec) -> Iterator[Problem]:
         yield Problem(place, "holds the character U+0000, which PostgreSQL cannot store; leave it out")
     actions: tuple[Action, ...] | None = None
     try:
-        actions = connector_type(spec.provider).actions
+        actions = connector_type(connector_name(spec)).actions
+        yield from settings_problems(spec)
     except NoConnectorError as error:
-        yield Problem("spec.provider", str(error))
+        plugin = isinstance(spec, PluginConnectionSpec)
+        yield Problem("spec.plugin.connector" if plugin else "spec.provider", str(error))
     for index, route in enumerate(spec.routes):
         yield from _problems_of_route(route, f"spec.routes[{index}]", actions)
 

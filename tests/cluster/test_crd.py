@@ -43,6 +43,12 @@ def crm_spec(provider: str, auth: Document, **settings: Any) -> Document:
     return spec
 
 
+def plugin_spec(**plugin: Any) -> Document:
+    spec = webhook_spec() | {"provider": "Plugin", "plugin": {"connector": "Acme", **plugin}}
+    del spec["webhook"]
+    return spec
+
+
 def changed(path: str, value: Any) -> Document:
     """Return a good spec with one place changed; Ellipsis removes it."""
     spec = webhook_spec()
@@ -146,6 +152,11 @@ def largest_spec() -> Document:
 ACCEPTED: dict[str, Document] = {
     "the smallest": webhook_spec(),
     "the largest": largest_spec(),
+    "a plug-in": plugin_spec(),
+    "a plug-in with settings of its own": plugin_spec(
+        settings={"url": "https://acme.example", "deep": [{"er": [1.5, None, True]}]},
+        secretsFrom=[{"name": "t", "secret": {"name": "s", "key": "k"}}],
+    ),
     "HubSpot with OAuth": crm_spec("HubSpot", {"oauth": OAUTH}),
     "HubSpot with a token": crm_spec("HubSpot", {"privateApp": {"tokenFrom": TOKEN}}),
     "Pipedrive with OAuth": crm_spec("Pipedrive", {"oauth": OAUTH}),
@@ -239,6 +250,16 @@ REFUSALS: dict[str, tuple[Document, str]] = {
     "HubSpot of another version": (crm_spec("HubSpot", {"oauth": OAUTH}, apiVersion="v3"), "Unsupported value"),
     "HubSpot at an address with a password": (
         crm_spec("HubSpot", {"oauth": OAUTH}, apiUrl="https://me:secret@api.example"),
+        "must not hold a user name or password",
+    ),
+    "a plug-in without a connector": (plugin_spec(connector="acme"), "spec.plugin.connector"),
+    "a plug-in with settings that are none": (plugin_spec(settings="all"), "spec.plugin.settings"),
+    "a plug-in's secret twice": (
+        plugin_spec(secretsFrom=[{"name": "t", "secret": {"name": "s", "key": "k"}}] * 2),
+        "Duplicate value",
+    ),
+    "an OAuth server with a password": (
+        crm_spec("HubSpot", {"oauth": {**OAUTH, "serverUrl": "https://me:secret@oauth.example"}}),
         "must not hold a user name or password",
     ),
     "an empty list of routes": (changed("routes", []), "spec.routes"),

@@ -84,9 +84,9 @@ async def claimed(links: Links, ours: str = "c-1", hold: timedelta = MINUTE) -> 
 def pass_time(layer: "Layer", minutes: float = 2) -> None:
     """Move what claims and links remember into the past."""
     layer.admin.execute(
-        "update integration.mapping set held_until = held_until - make_interval(secs => %s * 60),"
-        " tried_since = tried_since - make_interval(secs => %s * 60), forget_at = forget_at - make_interval(secs => %s * 60)",
-        (minutes, minutes, minutes),
+        "update integration.mapping set held_until = held_until - t.past, tried_since = tried_since - t.past,"
+        " forget_at = forget_at - t.past from (select make_interval(secs => %s * 60) as past) t",
+        (minutes,),
     )
 
 

@@ -6,8 +6,7 @@ from uuid import NAMESPACE_URL, uuid5
 
 import pytest
 
-from connectors import registry
-from contracts.connection import ConnectionSpec, Provider, parse_connection_spec
+from contracts.connection import ConnectionSpec, parse_connection_spec
 from contracts.ids import ConnectionUid, PoolId
 from contracts.manifests import IntegrationConnection, Origin
 from integration_operator.publication import (
@@ -187,10 +186,11 @@ def test_a_filter_over_data_that_only_an_event_has_is_no_problem(expression: str
     assert list(find_problems(webhook(expression))) == []
 
 
-def test_a_provider_without_a_connector_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(registry._BUILT_IN, Provider.PIPEDRIVE)
-    registry.connector_type.cache_clear()
-    problems = [problem for problem in find_problems(PIPEDRIVE) if problem.path == "spec.provider"]
-    registry.connector_type.cache_clear()
+def test_a_plug_in_that_is_not_installed_is_a_problem() -> None:
+    document = PIPEDRIVE.model_dump(mode="json", by_alias=True, exclude_none=True)
+    del document["pipedrive"]
+    spec = parse_connection_spec({**document, "provider": "Plugin", "plugin": {"connector": "Acme"}})
+    (problem,) = find_problems(spec)
 
-    assert "no connector is installed for the provider Pipedrive" in problems[0].message
+    assert problem.path == "spec.plugin.connector"
+    assert "no connector Acme is installed" in problem.message

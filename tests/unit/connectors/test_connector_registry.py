@@ -1,18 +1,18 @@
-"""Connectors are found by provider: built in, or installed beside."""
+"""Connectors are found by name: built in, or installed beside, whose settings they check themselves."""
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from uuid import uuid4
 
 import pytest
 
-from connectors import registry
 from connectors.connector import Connection
 from connectors.context import ConnectorContext
 from connectors.egress import EgressPolicy
 from connectors.errors import NoConnectorError
 from connectors.http import GuardedHttp
-from connectors.registry import check_credentials, connector_type, open_connector
+from connectors.registry import check_credentials, connector_type, open_connector, settings_problems
 from connectors.webhook.connector import WebhookConnector
 from contracts.connection import Provider, SecretKeyRef, parse_connection_spec
 from contracts.ids import ConnectionUid, TenantId
@@ -26,6 +26,7 @@ class NoCredentials:
 CONTEXT = ConnectorContext(NoCredentials(), GuardedHttp(EgressPolicy()))
 
 WEBHOOK = {"webhook": {"url": "https://a.example/", "signing": {"secretsFrom": [{"name": "s", "key": "k"}]}}}
+PLUGIN = {"plugin": {"connector": "Acme", "settings": {"url": "https://acme.example", "room": "x"}}}
 PIPEDRIVE = {"pipedrive": {"auth": {"apiToken": {"tokenFrom": {"name": "s", "key": "k"}}}}}
 
 
@@ -37,9 +38,8 @@ def connection(provider: Provider, settings: dict[str, object]) -> Connection:
 
 
 @pytest.fixture(autouse=True)
-def fresh_registry(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Forget what was found before, and that there is a connector for Pipedrive."""
-    monkeypatch.delitem(registry._BUILT_IN, Provider.PIPEDRIVE)
+def fresh_registry() -> Iterator[None]:
+    """Forget what was found before."""
     connector_type.cache_clear()
     yield
     connector_type.cache_clear()
@@ -57,11 +57,11 @@ def test_webhook_connections_are_served_by_the_built_in_connector() -> None:
 
 
 def test_an_installed_package_serves_another_provider(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    install(tmp_path, "other", "Pipedrive", "plugged_in_connector:open_it")
+    install(tmp_path, "other", "Acme", "plugged_in_connector:open_it")
     (tmp_path / "plugged_in_connector.py").write_text("def open_it(connection, context): return connection.name\n")
     monkeypatch.syspath_prepend(tmp_path)
 
-    opened: object = open_connector(connection(Provider.PIPEDRIVE, PIPEDRIVE), CONTEXT)
+    opened: object = open_connector(connection(Provider.PLUGIN, PLUGIN), CONTEXT)
 
     assert opened == "crm"
 
@@ -70,29 +70,31 @@ def test_an_installed_package_cannot_replace_what_is_built_in(tmp_path: Path, mo
     install(tmp_path, "other", "Webhook", "plugged_in_connector:open_it")
     monkeypatch.syspath_prepend(tmp_path)
 
-    assert connector_type(Provider.WEBHOOK) is WebhookConnector
+    assert connector_type("Webhook") is WebhookConnector
 
 
 def test_a_provider_without_connector_is_refused_with_what_to_do() -> None:
-    with pytest.raises(NoConnectorError, match=r"Pipedrive; install a package .*integrations\.connectors"):
-        open_connector(connection(Provider.PIPEDRIVE, PIPEDRIVE), CONTEXT)
+    with pytest.raises(
+        NoConnectorError, match=r"no connector Acme is installed; install a package .*integrations\.connectors"
+    ):
+        open_connector(connection(Provider.PLUGIN, PLUGIN), CONTEXT)
 
 
 def test_two_packages_for_one_provider_are_refused_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    install(tmp_path, "one", "Pipedrive", "a:b")
-    install(tmp_path, "two", "Pipedrive", "c:d")
+    install(tmp_path, "one", "Acme", "a:b")
+    install(tmp_path, "two", "Acme", "c:d")
     monkeypatch.syspath_prepend(tmp_path)
 
     with pytest.raises(NoConnectorError, match=r"one, two"):
-        connector_type(Provider.PIPEDRIVE)
+        connector_type("Acme")
 
 
 def test_a_package_that_cannot_be_loaded_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    install(tmp_path, "broken", "Pipedrive", "no_such_module:open_it")
+    install(tmp_path, "broken", "Acme", "no_such_module:open_it")
     monkeypatch.syspath_prepend(tmp_path)
 
     with pytest.raises(NoConnectorError, match=r"in broken cannot be loaded"):
-        connector_type(Provider.PIPEDRIVE)
+        connector_type("Acme")
 
 
 def test_a_connection_to_another_provider_is_no_webhook_connection() -> None:
@@ -123,9 +125,9 @@ def test_credentials_are_checked_without_asking_the_partner(
 
 
 def test_credentials_for_a_provider_without_a_connector_are_a_problem() -> None:
-    (problem,) = check_credentials(connection(Provider.PIPEDRIVE, PIPEDRIVE), {})
+    (problem,) = check_credentials(connection(Provider.PLUGIN, PLUGIN), {})
 
-    assert "no connector is installed" in problem
+    assert "no connector Acme is installed" in problem
 
 
 def test_what_an_oauth_apps_secret_lacks_is_named() -> None:
@@ -135,3 +137,60 @@ def test_what_an_oauth_apps_secret_lacks_is_named() -> None:
     (problem,) = check_credentials(Connection(ConnectionUid(uuid4()), "acme", "crm", TenantId("acme"), spec), {})
 
     assert problem == "Secret acme/s does not exist or has no key client_id"
+
+
+def plug_in(folder: Path, monkeypatch: pytest.MonkeyPatch, source: str) -> None:
+    install(folder, "acme", "Acme", "acme_connector:Acme")
+    monkeypatch.delitem(sys.modules, "acme_connector", raising=False)
+    (folder / "acme_connector.py").write_text(source)
+    monkeypatch.syspath_prepend(folder)
+
+
+SETTINGS = """
+from pydantic import BaseModel, ConfigDict, Field
+from connectors.connector import Action
+
+class Settings(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    url: str = Field(pattern="^https://")
+    retries: int = 3
+
+class Acme:
+    actions = (Action("Post", ("*",), "Post it."),)
+    settings = Settings
+"""
+
+
+@pytest.mark.parametrize(
+    ("settings", "paths"),
+    [
+        ({"url": "https://acme.example"}, []),
+        ({"url": "https://acme.example", "retries": "many"}, ["spec.plugin.settings.retries"]),
+        ({"url": "ftp://acme.example", "colour": "red"}, ["spec.plugin.settings.colour", "spec.plugin.settings.url"]),
+        ({}, ["spec.plugin.settings.url"]),
+    ],
+)
+def test_a_plug_in_checks_its_own_settings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: dict[str, object], paths: list[str]
+) -> None:
+    plug_in(tmp_path, monkeypatch, SETTINGS)
+    spec = connection(Provider.PLUGIN, {"plugin": {"connector": "Acme", "settings": settings}}).spec
+
+    assert sorted(problem.path for problem in settings_problems(spec)) == paths
+
+
+def test_a_plug_in_without_settings_takes_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plug_in(tmp_path, monkeypatch, "class Acme:\n    actions = ()\n")
+    problems = settings_problems(connection(Provider.PLUGIN, PLUGIN).spec)
+
+    assert [problem.path for problem in problems] == ["spec.plugin.settings.room", "spec.plugin.settings.url"]
+
+
+def test_a_name_that_is_nearly_right_is_suggested(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plug_in(tmp_path, monkeypatch, SETTINGS)
+    with pytest.raises(NoConnectorError, match="no connector Acne is installed: did you mean Acme"):
+        connector_type("Acne")
+
+
+def test_what_is_built_in_needs_no_check_of_its_own() -> None:
+    assert settings_problems(connection(Provider.WEBHOOK, WEBHOOK).spec) == ()

@@ -12,6 +12,7 @@ from contracts.connection import (
     Isolation,
     Ordering,
     PipedriveConnectionSpec,
+    PluginConnectionSpec,
     RouteSpec,
     SecretKeyRef,
     WebhookConnectionSpec,
@@ -168,7 +169,7 @@ def test_an_unknown_provider_is_told_the_known_ones(provider: object) -> None:
     [problem] = problems(webhook() | {"provider": provider})
 
     assert problem.startswith("spec.provider: found ")
-    assert problem.endswith("allowed are HubSpot, Pipedrive, Webhook")
+    assert problem.endswith("allowed are HubSpot, Pipedrive, Webhook, Plugin")
 
 
 def test_the_block_must_be_the_one_that_provider_names() -> None:
@@ -471,3 +472,41 @@ def test_the_provider_decides_the_class() -> None:
     assert isinstance(parse_connection_spec(spec("HubSpot", hubspot=auth)), HubSpotConnectionSpec)
     assert isinstance(parse_connection_spec(spec("Pipedrive", pipedrive=auth)), PipedriveConnectionSpec)
     assert isinstance(parse_connection_spec(webhook()), WebhookConnectionSpec)
+
+
+PLUGIN = {"connector": "Acme", "settings": {"url": "https://acme.example", "rooms": [1, {"a": None}]}}
+
+
+def test_a_plug_in_s_settings_are_of_any_shape_and_stay_as_they_were_written() -> None:
+    parsed = parse_connection_spec(
+        spec("Plugin", plugin={**PLUGIN, "secretsFrom": [{"name": "t", "secret": TOKEN_FROM}]})
+    )
+    again = parse_connection_spec(parsed.model_dump(mode="json", by_alias=True, exclude_none=True))
+
+    assert parsed == again
+    assert hash(parsed) == hash(again)
+    assert isinstance(parsed, PluginConnectionSpec)
+    assert parsed.plugin.settings == PLUGIN["settings"]
+    assert parsed.plugin.secret("t") == SecretKeyRef(**TOKEN_FROM)
+    assert parsed.plugin.secret("u") is None
+    assert secret_references(parsed) == {SecretKeyRef(**TOKEN_FROM)}
+
+
+@pytest.mark.parametrize(
+    ("plugin", "path"),
+    [
+        ({}, "spec.plugin.connector"),
+        ({**PLUGIN, "connector": "acme"}, "spec.plugin.connector"),
+        ({**PLUGIN, "settings": "all"}, "spec.plugin.settings"),
+        ({**PLUGIN, "settings": {"a": "x" * 17_000}}, "spec.plugin.settings"),
+        ({**PLUGIN, "settings": {"a": float("nan")}}, "spec.plugin.settings"),
+        ({**PLUGIN, "settings": {"a": object()}}, "spec.plugin.settings"),
+        ({**PLUGIN, "secretsFrom": [{"name": "t", "secret": TOKEN_FROM}] * 2}, "spec.plugin"),
+        ({**PLUGIN, "secretsFrom": [{"name": "T", "secret": TOKEN_FROM}]}, "spec.plugin.secretsFrom[0].name"),
+    ],
+)
+def test_a_plug_in_s_block_is_bounded(plugin: dict[str, object], path: str) -> None:
+    with pytest.raises(InvalidSpecError) as refused:
+        parse_connection_spec(spec("Plugin", plugin=plugin))
+
+    assert [problem.path for problem in refused.value.problems] == [path]
