@@ -31,6 +31,7 @@ COPY programs programs
 COPY local local
 COPY integrations integrations
 COPY operator operator
+COPY examples/connector examples/connector
 RUN uv sync --frozen --no-dev --no-editable
 
 FROM python:3.12-slim-bookworm

@@ -151,8 +151,8 @@ class ConnectorFactory(Protocol):
 class ConnectorType(ConnectorFactory, Protocol):
     """A connector's class, as it is registered.
 
-    One that is installed beside ours may have `settings` as well: the pydantic model of `spec.plugin.settings`, by which
-    a connection is checked before it is published. Without it, the connector takes none.
+    One that is installed beside ours may have `settings` as well: the pydantic model of `spec.plugin.settings`, by
+    which a connection is checked before it is published. Without it, the connector takes none.
     """
 
     @property

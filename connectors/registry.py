@@ -1,8 +1,8 @@
 """Which connector serves which provider: those built in, and those that are installed beside.
 
 A third party adds a connector with an entry point in the group `integrations.connectors`, named as
-`spec.plugin.connector` names it, that refers to a ConnectorType. What is built in cannot be replaced that way: an installed
-package must not come between a tenant and its credentials unnoticed.
+`spec.plugin.connector` names it, that refers to a ConnectorType. What is built in cannot be replaced that way: an
+installed package must not come between a tenant and its credentials unnoticed.
 """
 
 from collections.abc import Mapping
@@ -44,11 +44,11 @@ def connector_name(spec: ConnectionSpec) -> str:
     return spec.plugin.connector if isinstance(spec, PluginConnectionSpec) else spec.provider.value
 
 
-def settings_problems(spec: ConnectionSpec) -> tuple[Problem, ...]:
+def settings_problems(spec: ConnectionSpec, connector: ConnectorType) -> tuple[Problem, ...]:
     """Say what is wrong with a plug-in's settings, by their places; those of others are checked with the spec."""
     if not isinstance(spec, PluginConnectionSpec):
         return ()
-    model = getattr(connector_type(spec.plugin.connector), "settings", None)
+    model = getattr(connector, "settings", None)
     place = "spec.plugin.settings"
     if model is None:
         unasked = sorted(spec.plugin.settings)

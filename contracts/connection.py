@@ -403,7 +403,7 @@ class PluginSettings(WireModel):
         dict[str, Any],
         AfterValidator(_check_plugin_settings),
         WithJsonSchema({"type": "object", "x-kubernetes-preserve-unknown-fields": True, "maxProperties": 64}),
-    ] = {}
+    ] = Field(default={})
     """What the connector wants to know; it checks that itself, when the connection is published."""
     secrets_from: Annotated[tuple[PluginSecret, ...], Field(max_length=16)] = ()
     """The connection's credentials, by the names that the connector has for them."""

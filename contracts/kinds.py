@@ -51,7 +51,8 @@ CONNECTION: Final = Kind(
     short_name="iconn",
     description="A link between a tenant and its account at a partner, to which events are delivered.",
     page="connection",
-    advice="Exactly one of the blocks `webhook`, `hubspot`, `pipedrive` and `plugin` is given: the one that `provider` names.",
+    advice="Exactly one of the blocks `webhook`, `hubspot`, `pipedrive` and `plugin` is given: "
+    "the one that `provider` names.",
     columns=(
         Column("Ready", f"{_READY}.status", "Whether it delivers as the spec says."),
         Column("Status", ".status.state", "What it does, in one word."),

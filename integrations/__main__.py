@@ -10,7 +10,7 @@ import typer
 from delivery.settings import DispatcherSettings, WorkerSettings
 from ingress.settings import IngressSettings
 from integration_operator.settings import OperatorSettings
-from integrations import attempts, connections, dead_letters, events, jobs, replays
+from integrations import attempts, connections, dead_letters, events, jobs, plug_ins, replays
 from integrations.connecting import CONNECT_HELP, connect_command
 from integrations.errors import EXIT_CODES_HELP, explain
 from integrations.machine import LOCAL_HELP, local
@@ -34,6 +34,7 @@ app.add_typer(attempts.app, name="attempts", rich_help_panel="Look and act")
 app.add_typer(dead_letters.app, name="dead-letters", rich_help_panel="Look and act")
 app.add_typer(replays.app, name="replays", rich_help_panel="Look and act")
 app.add_typer(connections.app, name="connections", rich_help_panel="Look and act")
+app.add_typer(plug_ins.app, name="connectors", rich_help_panel="Look and act")
 app.command("connect", epilog=CONNECT_HELP, rich_help_panel="Look and act")(connect_command)
 app.command("test", epilog=TEST_HELP, rich_help_panel="Look and act")(check)
 app.command(epilog=EXIT_CODES_HELP, rich_help_panel="Programs")(migrate)

@@ -6,7 +6,7 @@ from datetime import timedelta
 from types import TracebackType
 from typing import Any, NamedTuple, Protocol, Self
 
-from connectors.connector import Action, Connection, Connector, Delivery
+from connectors.connector import Connection, Connector, ConnectorType, Delivery
 from connectors.context import ConnectorContext
 from connectors.simulation_faults import Fault
 from contracts.outcomes import Outcome
@@ -45,11 +45,11 @@ class WrongSettings(NamedTuple):
 class CertifiedPartner(Protocol):
     """A simulated partner, made for each test, in which nothing is yet.
 
-    `actions` are the connector's. `secrets` are the credentials by Secret and key, each of them secret. All but these
+    `connector` is its class. `secrets` are the credentials by Secret and key, each of them secret. All but these
     belong to the class, since tests are made of them.
     """
 
-    actions: Sequence[Action]
+    connector: ConnectorType
     misfortunes: Sequence[Misfortune]
     wrong_settings: Sequence[WrongSettings]
     secrets: Mapping[tuple[str, str], str]
@@ -63,7 +63,7 @@ class CertifiedPartner(Protocol):
         """Return a connection to the partner with a route for each action, each named as its action."""
 
     def open(self, connection: Connection, context: ConnectorContext) -> Connector:
-        """Open the connector; in most cases `open_connector`."""
+        """Open the connector."""
 
     def story(self, action: str, number: int) -> Story:
         """Tell the n-th story of an action; each is about another subject."""

@@ -42,7 +42,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "partner_type" in wanted:
         metafunc.parametrize("partner_type", [partner_type], ids=[name.rpartition(":")[2]])
     if "action" in metafunc.fixturenames:
-        actions = [action.name for action in partner_type.actions]
+        actions = [action.name for action in partner_type.connector.actions]
         metafunc.parametrize("action", actions)
     if "moment" in metafunc.fixturenames:
         metafunc.parametrize("moment", list(Moment), ids=lambda moment: moment.value)

@@ -20,6 +20,7 @@ from connectors.context import ConnectorContext, CredentialMissingError
 from connectors.egress import EgressPolicy
 from connectors.errors import ConnectorError
 from connectors.http import GuardedHttp
+from connectors.registry import settings_problems
 from connectors.simulation_faults import Drip, Hang, Reset, Status
 from contracts.connection import parse_connection_spec
 from contracts.errors import InvalidSpecError
@@ -292,19 +293,23 @@ async def test_credentials_that_came_later_are_used(desk: Desk) -> None:
 
 def test_actions_are_named_once_and_described(partner_type: type[CertifiedPartner]) -> None:
     """People choose by name, and the first that takes all events of a route is the default."""
-    actions = partner_type.actions
+    actions = partner_type.connector.actions
 
     assert actions
     assert len({action.name for action in actions}) == len(actions)
     assert all(action.events and action.summary.endswith(".") for action in actions)
 
 
-def test_wrong_settings_are_refused_by_their_place(wrong: WrongSettings) -> None:
-    """Before anything runs."""
-    with pytest.raises(InvalidSpecError) as refused:
-        parse_connection_spec(wrong.spec)
+def test_wrong_settings_are_refused_by_their_place(partner_type: type[CertifiedPartner], wrong: WrongSettings) -> None:
+    """Before anything runs: by the contracts, or by the plug-in's own model."""
+    try:
+        spec = parse_connection_spec({"tenant": "acme", **wrong.spec})
+    except InvalidSpecError as error:
+        problems = error.problems
+    else:
+        problems = settings_problems(spec, partner_type.connector)
 
-    assert wrong.path in [problem.path for problem in refused.value.problems]
+    assert wrong.path in [problem.path for problem in problems]
 
 
 async def test_looking_at_the_account_changes_nothing(desk: Desk) -> None:
@@ -353,7 +358,7 @@ def _under_another_id(delivery: Delivery) -> Delivery:
 
 
 def _any_story(desk: Desk, number: int = 1) -> Story:
-    return desk.partner.story(desk.partner.actions[0].name, number)
+    return desk.partner.story(desk.partner.connector.actions[0].name, number)
 
 
 def _keeps_limits(report: Report) -> bool:

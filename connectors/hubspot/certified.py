@@ -8,11 +8,11 @@ from unittest.mock import patch
 
 from connectors.certification import samples
 from connectors.certification.partner import Misfortune, Story, WrongSettings
-from connectors.connector import Action, Connection, Connector, Delivery
+from connectors.connector import Connection, Connector, ConnectorType, Delivery
 from connectors.context import ConnectorContext
 from connectors.hubspot import client, settings
+from connectors.hubspot.connector import HubSpotConnector
 from connectors.hubspot.simulator import HubSpotSimulator
-from connectors.registry import open_connector
 from connectors.simulation_faults import Fault, Reset, Status
 from contracts.outcomes import (
     Ambiguous,
@@ -36,7 +36,7 @@ _KINDS: Final = {"AddNote": "notes", "AddTask": "tasks"}
 class CertifiedHubSpot:
     """A HubSpot account that takes as many calls as it gets."""
 
-    actions: ClassVar[Sequence[Action]] = settings.ACTIONS
+    connector: ClassVar[ConnectorType] = HubSpotConnector
     misfortunes: ClassVar[Sequence[Misfortune]] = (
         Misfortune(
             "too fast",
@@ -78,7 +78,7 @@ class CertifiedHubSpot:
 
     def open(self, connection: Connection, context: ConnectorContext) -> Connector:
         """Open the connector."""
-        return open_connector(connection, context)
+        return self.connector(connection, context)
 
     def story(self, action: str, number: int) -> Story:
         """Tell of a company: changed twice, archived, or written about."""
@@ -162,7 +162,7 @@ def _spec(url: str, timeout: timedelta) -> dict[str, Any]:
 
 def _wrong(change: Mapping[str, Any], path: str) -> WrongSettings:
     spec = _spec("https://hubspot.example", timedelta(seconds=5))
-    return WrongSettings({"tenant": "acme", **spec, "hubspot": {**spec["hubspot"], **change}}, path)
+    return WrongSettings({**spec, "hubspot": {**spec["hubspot"], **change}}, path)
 
 
 CertifiedHubSpot.wrong_settings = (

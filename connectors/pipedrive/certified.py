@@ -8,14 +8,14 @@ from unittest.mock import patch
 
 from connectors.certification import samples
 from connectors.certification.partner import Misfortune, Story, WrongSettings
-from connectors.connector import Action, Connection, Connector, Delivery
+from connectors.connector import Connection, Connector, ConnectorType, Delivery
 from connectors.context import ConnectorContext
 from connectors.pipedrive import client, settings
 from connectors.pipedrive.company import OUR_FIELD
+from connectors.pipedrive.connector import PipedriveConnector
 from connectors.pipedrive.records import reference
 from connectors.pipedrive.simulator import PipedriveSimulator
 from connectors.pipedrive.simulator_records import Entity
-from connectors.registry import open_connector
 from connectors.simulation_faults import Fault, Reset, Status
 from contracts.outcomes import Ambiguous, AuthRevoked, Gone, Invalid, RateLimited, Transient
 
@@ -27,7 +27,7 @@ UNLIMITED: Final = 1_000_000_000
 class CertifiedPipedrive:
     """A Pipedrive company that takes as many calls as it gets, and whose search index lags an hour behind."""
 
-    actions: ClassVar[Sequence[Action]] = settings.ACTIONS
+    connector: ClassVar[ConnectorType] = PipedriveConnector
     misfortunes: ClassVar[Sequence[Misfortune]] = (
         Misfortune(
             "too fast",
@@ -69,7 +69,7 @@ class CertifiedPipedrive:
 
     def open(self, connection: Connection, context: ConnectorContext) -> Connector:
         """Open the connector."""
-        return open_connector(connection, context)
+        return self.connector(connection, context)
 
     def story(self, action: str, number: int) -> Story:
         """Tell of an organisation: changed twice, deleted, or written about."""
@@ -156,7 +156,7 @@ def _spec(url: str, timeout: timedelta) -> dict[str, Any]:
 
 def _wrong(change: Mapping[str, Any], path: str) -> WrongSettings:
     spec = _spec("https://pipedrive.example", timedelta(seconds=5))
-    return WrongSettings({"tenant": "acme", **spec, "pipedrive": {**spec["pipedrive"], **change}}, path)
+    return WrongSettings({**spec, "pipedrive": {**spec["pipedrive"], **change}}, path)
 
 
 CertifiedPipedrive.wrong_settings = (

@@ -9,9 +9,8 @@ from typing import Any, ClassVar, Final, Self
 
 from connectors.certification import samples
 from connectors.certification.partner import Misfortune, Story, WrongSettings
-from connectors.connector import Action, Connection, Connector, Delivery
+from connectors.connector import Connection, Connector, ConnectorType, Delivery
 from connectors.context import ConnectorContext
-from connectors.registry import open_connector
 from connectors.simulation_faults import Fault, Redirect, RefuseSignature, Reset, Status
 from connectors.webhook.connector import WebhookConnector
 from connectors.webhook.simulator import WebhookSimulator
@@ -24,7 +23,7 @@ PATH: Final = "/hook"
 class CertifiedWebhook:
     """A receiver that takes events one by one."""
 
-    actions: ClassVar[Sequence[Action]] = WebhookConnector.actions
+    connector: ClassVar[ConnectorType] = WebhookConnector
     misfortunes: ClassVar[Sequence[Misfortune]] = (
         Misfortune("busy", Status(status=429, retry_after_seconds=7), RateLimited, wait=timedelta(seconds=7)),
         Misfortune("in trouble", Status(status=503), Transient),
@@ -56,7 +55,7 @@ class CertifiedWebhook:
 
     def open(self, connection: Connection, context: ConnectorContext) -> Connector:
         """Open the connector."""
-        return open_connector(connection, context)
+        return self.connector(connection, context)
 
     def story(self, action: str, number: int) -> Story:
         """Tell of a company that changes twice."""
@@ -100,6 +99,6 @@ def _now(delivery: Delivery) -> Delivery:
 
 
 CertifiedWebhook.wrong_settings = (
-    WrongSettings({"tenant": "acme", **_spec("ftp://x.example", timedelta(seconds=5))}, "spec.webhook.url"),
-    WrongSettings({"tenant": "acme", **_spec("https://x.example", timedelta(hours=5))}, "spec.delivery.timeout"),
+    WrongSettings({**_spec("ftp://x.example", timedelta(seconds=5))}, "spec.webhook.url"),
+    WrongSettings({**_spec("https://x.example", timedelta(hours=5))}, "spec.delivery.timeout"),
 )

@@ -93,8 +93,9 @@ def find_problems(spec: ConnectionSpec) -> Iterator[Problem]:
         yield Problem(place, "holds the character U+0000, which PostgreSQL cannot store; leave it out")
     actions: tuple[Action, ...] | None = None
     try:
-        actions = connector_type(connector_name(spec)).actions
-        yield from settings_problems(spec)
+        connector = connector_type(connector_name(spec))
+        actions = connector.actions
+        yield from settings_problems(spec, connector)
     except NoConnectorError as error:
         plugin = isinstance(spec, PluginConnectionSpec)
         yield Problem("spec.plugin.connector" if plugin else "spec.provider", str(error))

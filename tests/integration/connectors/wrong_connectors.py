@@ -110,4 +110,4 @@ class Stale(CertifiedHubSpot):
 class Lenient(CertifiedWebhook):
     """Says that a right spec is wrong, as one does whose settings are not checked."""
 
-    wrong_settings = (WrongSettings({"tenant": "acme", "provider": "Webhook"}, "spec.webhook.color"),)
+    wrong_settings = (WrongSettings({"provider": "Webhook"}, "spec.webhook.color"),)

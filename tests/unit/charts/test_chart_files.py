@@ -106,5 +106,8 @@ def test_everything_that_the_image_is_built_from_exists() -> None:
 
     sources = [source for line in copies for source in line.split()]
 
+    let_in = set(re.findall(r"^!(.+)$", (ROOT / ".dockerignore").read_text(), re.MULTILINE))
+
     assert sources
     assert [source for source in sources if not (ROOT / source).exists()] == []
+    assert set(sources) == let_in

@@ -175,13 +175,14 @@ def test_a_plug_in_checks_its_own_settings(
 ) -> None:
     plug_in(tmp_path, monkeypatch, SETTINGS)
     spec = connection(Provider.PLUGIN, {"plugin": {"connector": "Acme", "settings": settings}}).spec
+    problems = settings_problems(spec, connector_type("Acme"))
 
-    assert sorted(problem.path for problem in settings_problems(spec)) == paths
+    assert sorted(problem.path for problem in problems) == paths
 
 
 def test_a_plug_in_without_settings_takes_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plug_in(tmp_path, monkeypatch, "class Acme:\n    actions = ()\n")
-    problems = settings_problems(connection(Provider.PLUGIN, PLUGIN).spec)
+    problems = settings_problems(connection(Provider.PLUGIN, PLUGIN).spec, connector_type("Acme"))
 
     assert [problem.path for problem in problems] == ["spec.plugin.settings.room", "spec.plugin.settings.url"]
 
@@ -193,4 +194,4 @@ def test_a_name_that_is_nearly_right_is_suggested(tmp_path: Path, monkeypatch: p
 
 
 def test_what_is_built_in_needs_no_check_of_its_own() -> None:
-    assert settings_problems(connection(Provider.WEBHOOK, WEBHOOK).spec) == ()
+    assert settings_problems(connection(Provider.WEBHOOK, WEBHOOK).spec, WebhookConnector) == ()
