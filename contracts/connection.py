@@ -364,6 +364,9 @@ PIPEDRIVE_API: Final = "https://api.pipedrive.com"
 class PipedriveSettings(WireModel):
     """A Pipedrive company."""
 
+    daily_tokens: Annotated[int, Strict(), Field(ge=1_000, le=100_000_000)] | None = None
+    """How many of the company's daily API tokens the connection may spend; without it, all that there are."""
+
     auth: PipedriveAuth
     """How we prove who we are."""
     api_url: Address = PIPEDRIVE_API

@@ -13,6 +13,7 @@ from urllib.parse import urlencode
 
 from connectors.api_client import ApiAnswer, ApiClient, AttemptEndedError, Deadline
 from connectors.call_budget import BudgetSpentError, CallBudget
+from connectors.pipedrive.ledger import TokenLedger
 from contracts.outcomes import (
     AuthRevoked,
     ForbiddenScope,
@@ -57,12 +58,33 @@ PATHS: Final[Mapping[str, tuple[str, str]]] = {
 }
 """Every call that is made, by method and path."""
 
+COSTS: Final[Mapping[str, int]] = {
+    "me": 2,
+    "fields": 10,
+    "create_field": 5,
+    "search": 20,
+    "recent": 10,
+    "create": 5,
+    "update": 5,
+    "delete": 3,
+    "notes": 20,
+    "add_note": 10,
+    "activities": 10,
+    "add_activity": 5,
+    "leads": 20,
+    "add_lead": 10,
+}
+"""Tokens that each call costs (Pipedrive's API reference).
+
+In v2: get 1, list 10, add or update 5, delete 3, search 20. In v1: get 2, list 20, add or update 10."""
+
 
 class PipedriveClient:
     """Calls Pipedrive for one connection; raises AttemptEndedError where an attempt cannot go on."""
 
-    def __init__(self, api: ApiClient, clock: Callable[[], float]) -> None:
+    def __init__(self, api: ApiClient, ledger: TokenLedger, clock: Callable[[], float]) -> None:
         self._api = api
+        self._ledger = ledger
         self._clock = clock
         self._calls = CallBudget(CALLS_IN_A_BURST, BURST_SECONDS, told_by_partner=True)
         self._searches = CallBudget(SEARCHES_IN_A_BURST, BURST_SECONDS)
@@ -88,6 +110,7 @@ class PipedriveClient:
         searching = self._searches.call(deadline.seconds) if name == "search" else nullcontext()
         try:
             async with searching, self._calls.call(deadline.seconds):
+                await self._ledger.spend(COSTS[name])
                 answer = await self._api.call(method, place, deadline, body)
         except BudgetSpentError as error:
             wait = timedelta(seconds=error.seconds)

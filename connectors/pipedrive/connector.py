@@ -16,6 +16,7 @@ from connectors.notes import cut, note
 from connectors.pipedrive import settings
 from connectors.pipedrive.client import PipedriveClient
 from connectors.pipedrive.company import PipedriveCompany
+from connectors.pipedrive.ledger import TokenLedger
 from connectors.pipedrive.records import ACTIVITY, LEAD, NOTE, PipedriveRecords, reference
 from connectors.pipedrive.values import property_of, to_pipedrive
 from connectors.properties import UnfitValueError, unfit_fields
@@ -54,7 +55,9 @@ class PipedriveConnector:
         self._routes = settings.routes_of(spec)
         self._authorization = settings.authorization_of(connection, spec, context)
         self.vault = self._authorization.vault if isinstance(self._authorization, OAuthAuthorization) else None
-        self._client = PipedriveClient(ApiClient(context.http, self._url, self._authorization), context.clock)
+        self._ledger = TokenLedger(context.facts, spec.pipedrive.daily_tokens, context.clock)
+        api = ApiClient(context.http, self._url, self._authorization)
+        self._client = PipedriveClient(api, self._ledger, context.clock)
         self._company = PipedriveCompany(self._client, context.facts, context.links, self._timeout)
         self._records = PipedriveRecords(self._client, self._company, context.links)
 
@@ -69,7 +72,8 @@ class PipedriveConnector:
         return Endpoint(self._url)
 
     async def close(self) -> None:
-        """Let a renewal of the token come to its end; sockets belong to the guarded way out."""
+        """Write down what was spent, and let a renewal of the token come to its end."""
+        await self._ledger.write()
         if self.vault is not None:
             await self.vault.close()
 

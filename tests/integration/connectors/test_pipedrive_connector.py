@@ -57,6 +57,7 @@ class Scene:
     crm: Crm
     there: Company
     connector: Any
+    url: str
 
     async def send(self, *deliveries: Any) -> list[Report]:
         return [await self.connector.send(delivery) for delivery in deliveries]
@@ -110,7 +111,7 @@ async def scene(open_crm: OpenCrm) -> AsyncIterator[Scene]:
         there.records.create_field("Tier", "enum", ["Gold", "Silver"])
         there.records.create_field("Founded", "date")
         crm = await open_crm(spec(simulator.url))
-        yield Scene(crm, there, crm.open())
+        yield Scene(crm, there, crm.open(), simulator.url)
 
 
 def outcomes(reports: list[Report]) -> list[type[Outcome]]:
@@ -325,6 +326,33 @@ async def test_the_day_s_tokens_used_up_are_told_with_the_day_s_end(scene: Scene
 
     assert outcomes(reports) == [QuotaExhausted] * 2
     assert scene.there.limits.refused == 1
+
+
+async def test_a_connection_spends_no_more_than_its_share_of_the_day(scene: Scene, open_crm: OpenCrm) -> None:
+    limited = spec(scene.url)
+    limited["pipedrive"]["dailyTokens"] = 1_000
+    crm = await open_crm(limited, "limited")
+    connector = crm.open()
+    reports = [await connector.send(company(f"c-{number}", name="n")) for number in range(60)]
+    await connector.close()
+    spent = scene.there.limits.tokens_today
+    again = await crm.open().send(company("c-0", name="other"))
+    exhausted = [report for report in reports if type(report.outcome) is QuotaExhausted]
+
+    assert exhausted
+    assert 900 <= spent <= 1_000
+    assert scene.there.limits.tokens_today <= 1_000
+    assert type(again.outcome) is QuotaExhausted
+    assert "Raise spec.pipedrive.dailyTokens" in again.detail
+    assert scene.there.limits.refused == 0
+
+
+async def test_what_pipedrive_counts_is_what_we_count(scene: Scene) -> None:
+    await scene.send(company(name="Acme"), signal(1), signal(2, route="tasks"), signal(3, route="leads"))
+    await scene.connector.close()
+    fact = scene.crm.layer.value("select value from integration.partner_fact where name = 'tokens'")
+
+    assert fact["spent"] == scene.there.limits.tokens_today > 50
 
 
 async def test_bursts_are_kept_so_that_nothing_is_refused(scene: Scene) -> None:
