@@ -26,6 +26,7 @@ from connectors.hubspot.simulator_account import Account
 from connectors.hubspot.simulator_api import answer
 from connectors.hubspot.simulator_limits import Limits
 from connectors.hubspot.simulator_records import COMPANY, Records, RefusedError
+from connectors.hubspot.simulator_tokens import Tokens
 from connectors.oauth.simulator import Dialect, OAuthServer
 from connectors.simulation import Exchange, SimulatorServer
 from connectors.simulation_faults import Call
@@ -54,7 +55,8 @@ class HubSpotSimulator:
         self._clock = clock
         self._server = SimulatorServer(self._handle)
         self.accounts: dict[str, Account] = {}
-        self.oauth = OAuthServer(DIALECT, clock, lambda token: {"hub_id": self.accounts[token].hub_id})
+        self.oauth = OAuthServer(DIALECT, clock, self._described)
+        self._tokens = Tokens(self.oauth, DIALECT.token_path, self._described, _refusal)
 
     async def __aenter__(self) -> Self:
         await self._server.start(self._host, self._port)
@@ -77,6 +79,9 @@ class HubSpotSimulator:
         self.accounts[token] = account
         return account
 
+    def _described(self, token: str) -> Mapping[str, object]:
+        return {"hub_id": self.accounts[token].hub_id}
+
     async def _handle(self, exchange: Exchange) -> None:
         request = exchange.request
         token = request.headers.get("authorization", "").removeprefix("Bearer ")
@@ -85,6 +90,9 @@ class HubSpotSimulator:
             return
         if self.oauth.serves(request):
             await self.oauth.serve(exchange)
+            return
+        if self._tokens.serves(request):
+            await exchange.respond_json(*self._tokens.answer(request))
             return
         account = self.accounts.get(self.oauth.account_of(token) or token)
         if account is None:
