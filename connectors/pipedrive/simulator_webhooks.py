@@ -36,6 +36,7 @@ class Webhook:
 
     id: int
     company_id: int
+    name: str
     url: str
     action: str
     object: str
@@ -56,6 +57,7 @@ class Webhook:
         """Write it as an answer shows it."""
         return {
             "id": self.id,
+            "name": self.name,
             "company_id": self.company_id,
             "owner_id": USER_ID,
             "user_id": USER_ID,
@@ -101,7 +103,11 @@ class Webhooks:
 
     def add(self, asked: Mapping[str, Any]) -> Webhook:
         """Add a webhook; raise RefusedError if it is not right or one too many."""
-        url, action, about = (asked.get(each) for each in ("subscription_url", "event_action", "event_object"))
+        name, url, action, about = (
+            asked.get(each) for each in ("name", "subscription_url", "event_action", "event_object")
+        )
+        if not isinstance(name, str) or not name:
+            raise RefusedError(400, "name is required")
         if not isinstance(url, str) or not url.startswith(("http://", "https://")):
             raise RefusedError(400, "subscription_url must be a valid URL")
         if action not in ACTIONS or about not in OBJECTS or asked.get("version", "2.0") != "2.0":
@@ -110,7 +116,7 @@ class Webhooks:
             raise RefusedError(422, "the maximum number of webhooks is reached")
         self._last_id += 1
         user, password, now = asked.get("http_auth_user"), asked.get("http_auth_password"), self.clock()
-        added = Webhook(self._last_id, self.company_id, url, action, about, user, password, now, now)
+        added = Webhook(self._last_id, self.company_id, name, url, action, about, user, password, now, now)
         self.webhooks[added.id] = added
         return added
 

@@ -36,8 +36,18 @@ class Scene:
     receiver: Receiver
     http: httpx.AsyncClient
 
+    def asked(self, **more: Any) -> dict[str, Any]:
+        defaults = {"subscription_url": self.receiver.url, "event_action": "*", "event_object": "*", "name": "ours"}
+        return {**defaults, **more}
+
     async def subscribe(self, **more: Any) -> int:
-        asked = {"subscription_url": self.receiver.url, "event_action": "*", "event_object": "organization", **more}
+        asked = {
+            "name": "ours",
+            "subscription_url": self.receiver.url,
+            "event_action": "*",
+            "event_object": "organization",
+            **more,
+        }
         answer = await self.http.post("/v1/webhooks", json=asked)
         assert answer.status_code == 201
         id_: int = answer.json()["data"]["id"]
@@ -85,11 +95,17 @@ async def test_a_webhook_is_made_listed_and_removed(scene: Scene) -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"event_action": "added"}, {"event_object": "company"}, {"subscription_url": "x"}, {"version": "1.0"}]
+    "wrong",
+    [
+        {"event_action": "added"},
+        {"event_object": "company"},
+        {"subscription_url": "x"},
+        {"version": "1.0"},
+        {"name": ""},
+    ],
 )
 async def test_a_webhook_that_is_not_right_is_refused(scene: Scene, wrong: dict[str, str]) -> None:
-    asked = {"subscription_url": scene.receiver.url, "event_action": "*", "event_object": "*", **wrong}
-    answer = await scene.http.post("/v1/webhooks", json=asked)
+    answer = await scene.http.post("/v1/webhooks", json=scene.asked(**wrong))
 
     assert (answer.status_code, await scene.listed()) == (400, [])
 
@@ -98,8 +114,7 @@ async def test_a_user_has_forty_webhooks_and_no_more(scene: Scene) -> None:
     scene.company.limits.per_burst = 100
     for _ in range(WEBHOOKS_LIMIT):
         await scene.subscribe()
-    asked = {"subscription_url": scene.receiver.url, "event_action": "*", "event_object": "*"}
-    answer = await scene.http.post("/v1/webhooks", json=asked)
+    answer = await scene.http.post("/v1/webhooks", json=scene.asked())
 
     assert answer.status_code == 422
 

@@ -21,7 +21,7 @@ async def subscribe_hubspot(http: httpx.AsyncClient, url: str) -> dict[str, Any]
 
 async def subscribe_pipedrive(http: httpx.AsyncClient, url: str) -> dict[str, Any]:
     await http.put("/_control/account")
-    asked = {"subscription_url": url, "event_action": "create", "event_object": "organization"}
+    asked = {"name": "ours", "subscription_url": url, "event_action": "create", "event_object": "organization"}
     await http.post("/v1/webhooks", json=asked)
     return {"action": "create", "values": {"name": "Acme"}}
 
