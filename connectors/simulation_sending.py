@@ -11,13 +11,17 @@ import httpx
 
 
 async def post(url: str, body: bytes, headers: Mapping[str, str], seconds: float) -> int | None:
-    """Send a body of JSON; return the status, or None if none came within `seconds`."""
+    """Send a body of JSON; return the status, or None if none came within `seconds`. What is answered is not read."""
+    headers = {"Content-Type": "application/json", **headers}
     try:
-        async with asyncio.timeout(seconds), httpx.AsyncClient(trust_env=False, timeout=seconds) as client:
-            answer = await client.post(url, content=body, headers={"Content-Type": "application/json", **headers})
-    except (TimeoutError, httpx.TransportError):
+        async with (
+            asyncio.timeout(seconds),
+            httpx.AsyncClient(trust_env=False, timeout=seconds) as client,
+            client.stream("POST", url, content=body, headers=headers) as answer,
+        ):
+            return answer.status_code
+    except (TimeoutError, httpx.TransportError, httpx.InvalidURL):
         return None
-    return answer.status_code
 
 
 def is_taken(status: int | None) -> bool:

@@ -14,6 +14,7 @@ In a test: `async with HubSpotSimulator() as hubspot: account = hubspot.open_acc
     POST /_control/actions       have a user do something: {"action": "create", "properties": {…}}, or update, delete,
                                  merge
     POST /_control/token-faults  {"script": […], "applied": false}: what befalls the next token requests
+    DELETE /_control/grants      have the user withdraw what apps may do
 
 The models in `simulator_control` have all fields. In a test, webhooks are sent when `deliver_webhooks` is called.
 """
@@ -136,12 +137,11 @@ class HubSpotSimulator:
         request = exchange.request
         if request.method == "PUT" and token not in self.accounts:
             self.open_account(token, per_ten_seconds=self._limit)
-        account = self.accounts.get(token)
-        if account is None:
+        if token not in self.accounts:
             await exchange.respond_json(404, {"error": "there is no account with this token"})
             return
         try:
-            document = self._controlled(account, request)
+            document = self._controlled(token, request)
         except RefusedError as error:
             await exchange.respond_json(error.status, error.body())
         except ValueError as error:
@@ -149,7 +149,8 @@ class HubSpotSimulator:
         else:
             await exchange.respond_json(200, document)
 
-    def _controlled(self, account: Account, request: Request) -> object:
+    def _controlled(self, token: str, request: Request) -> object:
+        account = self.accounts[token]
         match request.method, request.path.removeprefix(CONTROL):
             case "PUT", "account":
                 AccountChange.model_validate_json(request.body or b"{}").apply(account)
@@ -161,6 +162,9 @@ class HubSpotSimulator:
             case "POST", "token-faults":
                 faults = Faults.model_validate_json(request.body)
                 self.oauth.befall(*faults.script, applied=faults.applied)
+                return {}
+            case "DELETE", "grants":
+                self.oauth.revoke(token)
                 return {}
             case _:
                 raise RefusedError(404, "NOT_FOUND", "no such control request")

@@ -11,6 +11,7 @@ In a test: `async with PipedriveSimulator() as pipedrive: company = pipedrive.op
     GET  /_control/account       what is in it, what was asked of it, and what was answered to its webhooks
     POST /_control/actions       have a user do something: {"action": "create", "values": {…}}, or update, delete, merge
     POST /_control/token-faults  {"script": […], "applied": false}: what befalls the next token requests
+    DELETE /_control/grants      have the user withdraw what apps may do
 
 In a test, webhooks are sent when `deliver_webhooks` is called.
 """
@@ -125,12 +126,11 @@ class PipedriveSimulator:
         request = exchange.request
         if request.method == "PUT" and token not in self.companies:
             self.open_company(token)
-        company = self.companies.get(token)
-        if company is None:
+        if token not in self.companies:
             await exchange.respond_json(404, {"error": "there is no company with this token"})
             return
         try:
-            document = self._controlled(company, request)
+            document = self._controlled(token, request)
         except RefusedError as error:
             await exchange.respond_json(error.status, error.body())
         except ValueError as error:
@@ -138,7 +138,8 @@ class PipedriveSimulator:
         else:
             await exchange.respond_json(200, document)
 
-    def _controlled(self, company: Company, request: Request) -> object:
+    def _controlled(self, token: str, request: Request) -> object:
+        company = self.companies[token]
         match request.method, request.path.removeprefix(CONTROL):
             case "PUT", "account":
                 CompanyChange.model_validate_json(request.body or b"{}").apply(company)
@@ -150,6 +151,9 @@ class PipedriveSimulator:
             case "POST", "token-faults":
                 faults = Faults.model_validate_json(request.body)
                 self.oauth.befall(*faults.script, applied=faults.applied)
+                return {}
+            case "DELETE", "grants":
+                self.oauth.revoke(token)
                 return {}
             case _:
                 raise RefusedError(404, "no such control request")

@@ -188,6 +188,18 @@ async def test_what_is_not_taken_comes_ten_times_more_within_a_day(scene: Scene,
     assert (webhooks.statuses, webhooks.given_up) == ([status] * 11, 1)
 
 
+@pytest.mark.parametrize("url", ["http://127.0.0.1:1/hook", "http://[broken/hook", "ftp://127.0.0.1/"])
+async def test_an_address_where_nobody_answers_stops_no_other(scene: Scene, url: str) -> None:
+    nowhere = scene.app(target_url=url)
+    scene.make(1)
+    other = scene.hubspot.open_account("other")
+    other.connect(App(app_id=2, secret="s", target_url=scene.receiver.url, subscriptions=SUBSCRIPTIONS))
+    other.records.create("companies", {"name": "Acme"})
+    events = await scene.heard()
+
+    assert (nowhere.statuses, [each["appId"] for each in events]) == ([None], [2])
+
+
 async def test_nothing_comes_again_before_its_time_or_after_it_was_taken(scene: Scene) -> None:
     scene.app()
     scene.receiver.status = 503

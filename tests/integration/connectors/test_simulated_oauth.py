@@ -131,6 +131,14 @@ async def test_a_refresh_token_that_was_given_back_renews_nothing_while_access_g
     assert (await scene.opens(granted["access_token"]), unknown.status_code) == (200, 200)
 
 
+async def test_what_a_user_withdraws_opens_and_renews_nothing(scene: Scene) -> None:
+    granted = await scene.granted()
+    await scene.http.delete("/_control/grants", headers={"Authorization": "Bearer one"})
+    renewed = await scene.token(grant_type="refresh_token", refresh_token=granted["refresh_token"])
+
+    assert (await scene.opens(granted["access_token"]), renewed.status_code) == (401, 400)
+
+
 async def test_pipedrive_takes_the_app_from_the_header_and_a_refresh_token_once() -> None:
     async with PipedriveSimulator() as pipedrive, httpx.AsyncClient(base_url=pipedrive.url) as http:
         pipedrive.open_company("one")
