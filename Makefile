@@ -8,12 +8,14 @@ ARGS ?=
 UV_VERSION := 0.13.9
 UV := .local/uv-$(UV_VERSION)/bin/uv
 READY := .venv/.ready
+CLIENT := .local/pipedrive-client/.ready
+CLIENT_LOCK := tests/integration/connectors/pipedrive_client
 BIN := .venv/bin
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup check cluster crds test demo chaos simulate bench format clean
+.PHONY: help setup check cluster client crds test demo chaos simulate bench format clean
 
 # Logs are read in files more often than on screens.
 export NO_COLOR := 1
@@ -39,13 +41,15 @@ check: $(READY) ## Lint, check the format, the types and the layers
 cluster: $(READY) ## Provide the programs of the test cluster
 	@$(BIN)/python tests/cluster/provision.py
 
+client: $(CLIENT) ## Install Pipedrive's own client, which tests the simulated Pipedrive
+
 crds: $(READY) ## Generate the resource definition and its reference from contracts/
 	$(BIN)/python -m contracts.custom_resource
 	rm -rf charts/integration-layer/files/crds
 	cp -r crds charts/integration-layer/files/crds
 
 # Both runs always happen, so that one failure does not hide another. Exit code 5 says that no test is marked serial.
-test: check cluster ## Check, then run every test
+test: check cluster client ## Check, then run every test
 	@status=0; \
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "not serial" || status=$$?; \
 	$(BIN)/python -m pytest -m serial || { code=$$?; test $$code -eq 5 || status=$$code; }; \
@@ -71,11 +75,18 @@ format: $(READY) ## Format the code and repair what can be repaired
 	$(BIN)/ruff format
 
 clean: ## Remove the environment and all caches; the demo's data in .local stay
-	rm -rf .venv .local/uv-* dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv .local/uv-* .local/pipedrive-client dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(READY): pyproject.toml uv.lock | $(UV)
 	@$(UV) sync --frozen --all-extras --python "$$(command -v $(PYTHON))" >&2
+	@touch $@
+
+# Node comes in a wheel, into an environment of its own. Packages are what the lock file says; their scripts do not run.
+$(CLIENT): $(CLIENT_LOCK)/package.json $(CLIENT_LOCK)/package-lock.json uv.lock | $(UV)
+	@mkdir -p $(@D) && cp $(CLIENT_LOCK)/package.json $(CLIENT_LOCK)/package-lock.json $(@D)
+	@UV_PROJECT_ENVIRONMENT=$(@D)/node $(UV) sync --frozen --quiet --only-group node --python "$$(command -v $(PYTHON))"
+	@PATH="$(CURDIR)/$(@D)/node/bin:$$PATH" npm ci --prefix $(@D) --ignore-scripts --no-audit --no-fund --silent
 	@touch $@
 
 # Built beside its place and moved there: a second make at the same time finds all of it or nothing.

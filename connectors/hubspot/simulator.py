@@ -7,9 +7,16 @@ its dated API (2026-03), its error categories and its usage limits, and not from
 In a test: `async with HubSpotSimulator() as hubspot: account = hubspot.open_account("token") …`. As a program:
 `python -m connectors.hubspot.simulator --port 8081`; its accounts go by the token that a request carries:
 
-    PUT /_control/account    open the account, if it is not there
-    GET /_control/account    ids of ours and numbers of employees of its companies, and how many notes there are, calls,
-                             and calls refused for a limit
+    PUT  /_control/account       open the account, if it is not there; {"faults": […], "app": {…}} sets what befalls its
+                                 requests, and the app that is told of what changes
+    GET  /_control/account       ids of ours and numbers of employees of its companies, and how many notes there are,
+                                 calls, calls refused for a limit, and what the app answered to webhooks
+    POST /_control/actions       have a user do something: {"action": "create", "properties": {…}}, or update, delete,
+                                 merge
+    POST /_control/token-faults  {"script": […], "applied": false}: what befalls the next token requests
+    DELETE /_control/grants      have the user withdraw what apps may do
+
+The models in `simulator_control` have all fields. In a test, webhooks are sent when `deliver_webhooks` is called.
 """
 
 import asyncio
@@ -21,16 +28,23 @@ from typing import Annotated, Any, Final, Self
 import orjson
 import typer
 import uvloop
+from pydantic import TypeAdapter
 
 from connectors.hubspot.simulator_account import Account
 from connectors.hubspot.simulator_api import answer
+from connectors.hubspot.simulator_control import AccountChange, UserAction, summary
 from connectors.hubspot.simulator_limits import Limits
-from connectors.hubspot.simulator_records import COMPANY, Records, RefusedError
+from connectors.hubspot.simulator_records import Records, RefusedError
+from connectors.hubspot.simulator_tokens import Tokens
 from connectors.oauth.simulator import Dialect, OAuthServer
-from connectors.simulation import Exchange, SimulatorServer
+from connectors.simulation import Exchange, Request, SimulatorServer
+from connectors.simulation_control import Faults
 from connectors.simulation_faults import Call
 
-CONTROL: Final = "/_control/account"
+CONTROL: Final = "/_control/"
+_ACTION: Final[TypeAdapter[UserAction]] = TypeAdapter(UserAction)
+_SENDING_SECONDS: Final = 0.1
+"""How often the program looks for webhooks that are due."""
 
 
 def _refusal(code: str, message: str) -> tuple[int, Mapping[str, Any]]:
@@ -54,7 +68,8 @@ class HubSpotSimulator:
         self._clock = clock
         self._server = SimulatorServer(self._handle)
         self.accounts: dict[str, Account] = {}
-        self.oauth = OAuthServer(DIALECT, clock, lambda token: {"hub_id": self.accounts[token].hub_id})
+        self.oauth = OAuthServer(DIALECT, clock, self._described)
+        self._tokens = Tokens(self.oauth, DIALECT.token_path, self._described, _refusal)
 
     async def __aenter__(self) -> Self:
         await self._server.start(self._host, self._port)
@@ -77,14 +92,20 @@ class HubSpotSimulator:
         self.accounts[token] = account
         return account
 
+    def _described(self, token: str) -> Mapping[str, object]:
+        return {"hub_id": self.accounts[token].hub_id}
+
     async def _handle(self, exchange: Exchange) -> None:
         request = exchange.request
         token = request.headers.get("authorization", "").removeprefix("Bearer ")
-        if request.path == CONTROL:
+        if request.path.startswith(CONTROL):
             await self._control(exchange, token)
             return
         if self.oauth.serves(request):
             await self.oauth.serve(exchange)
+            return
+        if self._tokens.serves(request):
+            await exchange.respond_json(*self._tokens.answer(request))
             return
         account = self.accounts.get(self.oauth.account_of(token) or token)
         if account is None:
@@ -106,21 +127,47 @@ class HubSpotSimulator:
         body = b"" if document is None else orjson.dumps(document)
         await exchange.respond(status, {"Content-Type": "application/json;charset=utf-8", **headers}, body)
 
+    async def deliver_webhooks(self) -> None:
+        """Send all webhooks that are due, of every account."""
+        for account in tuple(self.accounts.values()):
+            if account.webhooks is not None:
+                await account.webhooks.deliver()
+
     async def _control(self, exchange: Exchange, token: str) -> None:
-        if exchange.request.method == "PUT" and token not in self.accounts:
+        request = exchange.request
+        if request.method == "PUT" and token not in self.accounts:
             self.open_account(token, per_ten_seconds=self._limit)
-        account = self.accounts.get(token)
-        if account is None:
+        if token not in self.accounts:
             await exchange.respond_json(404, {"error": "there is no account with this token"})
             return
-        companies = [each.properties for each in account.records.living(COMPANY)]
-        document = {
-            "companies": [(each.get("queast_company_id"), each.get("numberofemployees")) for each in companies],
-            "notes": len(account.records.living("notes")),
-            "calls": len(account.calls),
-            "refused": account.limits.refused.total(),
-        }
-        await exchange.respond_json(200, document)
+        try:
+            document = self._controlled(token, request)
+        except RefusedError as error:
+            await exchange.respond_json(error.status, error.body())
+        except ValueError as error:
+            await exchange.respond_json(400, {"error": str(error)})
+        else:
+            await exchange.respond_json(200, document)
+
+    def _controlled(self, token: str, request: Request) -> object:
+        account = self.accounts[token]
+        match request.method, request.path.removeprefix(CONTROL):
+            case "PUT", "account":
+                AccountChange.model_validate_json(request.body or b"{}").apply(account)
+                return summary(account)
+            case "GET", "account":
+                return summary(account)
+            case "POST", "actions":
+                return _ACTION.validate_json(request.body).apply(account.records).shown()
+            case "POST", "token-faults":
+                faults = Faults.model_validate_json(request.body)
+                self.oauth.befall(*faults.script, applied=faults.applied)
+                return {}
+            case "DELETE", "grants":
+                self.oauth.revoke(token)
+                return {}
+            case _:
+                raise RefusedError(404, "NOT_FOUND", "no such control request")
 
 
 def _json(body: bytes) -> Any:
@@ -142,7 +189,9 @@ def main(
 async def _serve(host: str, port: int, limit: int) -> None:
     async with HubSpotSimulator(host=host, port=port, limit=limit) as hubspot:
         typer.echo(f"being HubSpot at {hubspot.url}")
-        await asyncio.get_running_loop().create_future()
+        while True:
+            await hubspot.deliver_webhooks()
+            await asyncio.sleep(_SENDING_SECONDS)
 
 
 if __name__ == "__main__":

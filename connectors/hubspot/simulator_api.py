@@ -27,7 +27,8 @@ def answer(account: Account, request: Request, body: Any) -> tuple[dict[str, str
     if refusal is not None:
         return headers, (429, refusal)
     try:
-        return headers, _route(account, request, body)
+        with account.records.written_by_app():
+            return headers, _route(account, request, body)
     except RefusedError as error:
         return headers, (error.status, error.body())
 
@@ -99,7 +100,7 @@ def _patch(account: Account, request: Request, body: Any, kind: str, key: str) -
 def _archive(account: Account, _: Request, __: Any, kind: str, key: str) -> Answer:
     record = account.records.find(kind, key)
     if record is not None:
-        _unlocked(account, record).archived = True
+        account.records.archive(_unlocked(account, record))
     return 204, None
 
 

@@ -4,10 +4,11 @@ Refuses what HubSpot refuses, in its words as far as clients read them: unknown 
 do not fit, options that are not there, a unique value twice, a note without a time.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 COMPANY: Final = "companies"
 NOTE_LIMIT: Final = 65_536
@@ -125,6 +126,19 @@ class Record:
         return document if new is None else {**document, "new": new}
 
 
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What happened to a record, by an app or a user; of a merge, `record` is the one that stays."""
+
+    kind: Literal["creation", "propertyChange", "deletion", "merge"]
+    record: Record
+    at: float
+    by_app: bool
+    name: str = ""
+    value: str = ""
+    merged: tuple[str, ...] = ()
+
+
 class Records:
     """Everything in one account; `lag_seconds` is how far its search index is behind."""
 
@@ -139,6 +153,17 @@ class Records:
         self.associations: set[tuple[str, str, str, str]] = set()
         # Not those of an earlier run, as HubSpot never gives an id again.
         self._next_id = int(clock() * 1000)
+        self._by_app = False
+        self.listeners: list[Callable[[Change], None]] = []
+
+    @contextmanager
+    def written_by_app(self) -> Iterator[None]:
+        """Hold that what is written meanwhile comes through the API, and not from a user."""
+        self._by_app = True
+        try:
+            yield
+        finally:
+            self._by_app = False
 
     # Properties
 
@@ -196,11 +221,13 @@ class Records:
         record = Record(str(self._next_id), type_, {k: v for k, v in values.items() if v != ""}, now, now)
         self.records[type_][record.id] = record
         record.history.append(dict(values))
+        self._tell("creation", record)
         return record
 
     def update(self, record: Record, properties: Mapping[str, Any]) -> Record:
         """Change a record; an empty value clears."""
         values = self._checked(record.type, properties, of=record)
+        changed = [each for each in values.items() if record.properties.get(each[0], "") != each[1]]
         for name, value in values.items():
             if value == "":
                 record.properties.pop(name, None)
@@ -208,7 +235,14 @@ class Records:
                 record.properties[name] = value
         record.updated_at = self._clock()
         record.history.append(dict(values))
+        for name, value in changed:
+            self._tell("propertyChange", record, name=name, value=value)
         return record
+
+    def archive(self, record: Record) -> None:
+        """Put a record into the recycle bin."""
+        record.archived = True
+        self._tell("deletion", record)
 
     def merge(self, primary: str, other: str) -> Record:
         """Merge a company into another: the other's id leads to the one that stays."""
@@ -220,6 +254,7 @@ class Records:
         moved = {tuple(into.id if part == gone.id else part for part in each) for each in self.associations}
         self.associations = {(a, b, c, d) for a, b, c, d in moved}
         into.updated_at = self._clock()
+        self._tell("merge", into, merged=(gone.id,))
         return into
 
     def associate(self, type_: str, id_: str, to_type: str, to_id: str) -> None:
@@ -258,6 +293,11 @@ class Records:
         if after + limit < len(found):
             answer["paging"] = {"next": {"after": str(after + limit)}}
         return answer
+
+    def _tell(self, kind: Literal["creation", "propertyChange", "deletion", "merge"], of: Record, **more: Any) -> None:
+        change = Change(kind, of, self._clock(), self._by_app, **more)
+        for listener in self.listeners:
+            listener(change)
 
     def _require_unique(self, type_: str, name: str) -> None:
         if not self.properties[type_].get(name, {}).get("hasUniqueValue"):

@@ -1,18 +1,23 @@
 """A Pipedrive that remembers, refuses and misbehaves as the real one does, for demo and tests.
 
-Both of its APIs: v2 where it is, v1 for notes, leads and users. What v2 has is gone from v1. Requests belong to the
-company whose token they carry. Implemented from Pipedrive's public documentation, and not from the connector.
+Both of its APIs: v2 where it is, v1 for notes, leads, users and webhooks. What v2 has is gone from v1. Requests belong
+to the company whose token they carry. Implemented from Pipedrive's public documentation, and not from the connector.
 
 In a test: `async with PipedriveSimulator() as pipedrive: company = pipedrive.open_company("token") …`. As a program:
-`python -m connectors.pipedrive.simulator --port 8082`; `PUT /_control/account` with a token opens a company, and `GET`
-tells what is in it.
+`python -m connectors.pipedrive.simulator --port 8082`; its companies go by the token that a request carries:
+
+    PUT  /_control/account       open the company, if it is not there; {"faults": […], "is_closed": …} sets what befalls
+                                 its requests
+    GET  /_control/account       what is in it, what was asked of it, and what was answered to its webhooks
+    POST /_control/actions       have a user do something: {"action": "create", "values": {…}}, or update, delete, merge
+    POST /_control/token-faults  {"script": […], "applied": false}: what befalls the next token requests
+    DELETE /_control/grants      have the user withdraw what apps may do
+
+In a test, webhooks are sent when `deliver_webhooks` is called.
 """
 
 import asyncio
-import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from datetime import datetime
+from collections.abc import Callable
 from time import time
 from types import TracebackType
 from typing import Annotated, Any, Final, Self
@@ -20,32 +25,23 @@ from typing import Annotated, Any, Final, Self
 import orjson
 import typer
 import uvloop
+from pydantic import TypeAdapter
 
 from connectors.oauth.simulator import Dialect, OAuthServer
-from connectors.pipedrive.simulator_limits import BAN_PAGE, Limits
-from connectors.pipedrive.simulator_records import Entity, Records, RefusedError
+from connectors.pipedrive.simulator_api import answer
+from connectors.pipedrive.simulator_company import Company
+from connectors.pipedrive.simulator_control import CompanyChange, UserAction, summary
+from connectors.pipedrive.simulator_limits import Limits
+from connectors.pipedrive.simulator_records import Records, RefusedError
+from connectors.pipedrive.simulator_webhooks import Webhooks
 from connectors.simulation import Exchange, Request, SimulatorServer
-from connectors.simulation_faults import Call, Fault, Misfortunes
+from connectors.simulation_control import Faults
+from connectors.simulation_faults import Call
 
-CONTROL: Final = "/_control/account"
-PAGE_LIMIT: Final = 500
-
-
-@dataclass(slots=True)
-class Company:
-    """One simulated company."""
-
-    company_id: int
-    records: Records
-    limits: Limits
-    is_closed: bool = False
-    plan_is_full: bool = False
-    calls: list[Call] = field(default_factory=list)
-    misfortunes: Misfortunes = field(default_factory=Misfortunes)
-
-    def befall(self, pattern: str, *faults: Fault, applied: bool = False) -> None:
-        """Have faults befall requests whose `METHOD path` the pattern finds; if `applied`, these take effect before."""
-        self.misfortunes.befall(pattern, *faults, applied=applied)
+CONTROL: Final = "/_control/"
+_ACTION: Final[TypeAdapter[UserAction]] = TypeAdapter(UserAction)
+_SENDING_SECONDS: Final = 0.1
+"""How often the program looks for webhooks that are due."""
 
 
 DIALECT: Final = Dialect(
@@ -85,7 +81,9 @@ class PipedriveSimulator:
         """Open a company that a token belongs to; `limits` as `Limits` names them."""
         number = 7_000 + len(self.companies)
         records = Records(self._clock, f"{number}", lag_seconds)
-        self.companies[token] = Company(number, records, Limits(self._clock, **limits))
+        webhooks = Webhooks(number, self._clock)
+        records.listeners.append(webhooks.notice)
+        self.companies[token] = Company(number, records, Limits(self._clock, **limits), webhooks)
         return self.companies[token]
 
     async def _handle(self, exchange: Exchange) -> None:
@@ -95,7 +93,7 @@ class PipedriveSimulator:
             return
         bearer = request.headers.get("authorization", "").removeprefix("Bearer ")
         token = self.oauth.account_of(bearer) or request.headers.get("x-api-token", "")
-        if request.path == CONTROL:
+        if request.path.startswith(CONTROL):
             await self._control(exchange, token)
             return
         company = self.companies.get(token)
@@ -109,7 +107,7 @@ class PipedriveSimulator:
             call.status = fault.status
             await fault.play(exchange)
             return
-        status, headers, document = _answer(company, request, call.body)
+        status, headers, document = answer(company, request, call.body)
         if fault is not None:
             await fault.play(exchange)
             return
@@ -119,23 +117,46 @@ class PipedriveSimulator:
         else:
             await exchange.respond(status, {"Content-Type": "application/json", **headers}, orjson.dumps(document))
 
+    async def deliver_webhooks(self) -> None:
+        """Send all webhooks that are due, of every company."""
+        for company in tuple(self.companies.values()):
+            await company.webhooks.deliver()
+
     async def _control(self, exchange: Exchange, token: str) -> None:
-        if exchange.request.method == "PUT" and token not in self.companies:
+        request = exchange.request
+        if request.method == "PUT" and token not in self.companies:
             self.open_company(token)
-        company = self.companies.get(token)
-        if company is None:
+        if token not in self.companies:
             await exchange.respond_json(404, {"error": "there is no company with this token"})
             return
-        records = company.records
-        ours = next((c for c, each in records.fields.items() if each["field_name"] == "Queast company id"), "")
-        organizations = [each.values for each in records.living(records.organizations)]
-        document = {
-            "companies": [(each["custom_fields"].get(ours), each.get("employee_count")) for each in organizations],
-            "notes": len(records.living(records.notes)),
-            "calls": len(company.calls),
-            "refused": company.limits.refused,
-        }
-        await exchange.respond_json(200, document)
+        try:
+            document = self._controlled(token, request)
+        except RefusedError as error:
+            await exchange.respond_json(error.status, error.body())
+        except ValueError as error:
+            await exchange.respond_json(400, {"error": str(error)})
+        else:
+            await exchange.respond_json(200, document)
+
+    def _controlled(self, token: str, request: Request) -> object:
+        company = self.companies[token]
+        match request.method, request.path.removeprefix(CONTROL):
+            case "PUT", "account":
+                CompanyChange.model_validate_json(request.body or b"{}").apply(company)
+                return summary(company)
+            case "GET", "account":
+                return summary(company)
+            case "POST", "actions":
+                return _ACTION.validate_json(request.body).apply(company.records).shown()
+            case "POST", "token-faults":
+                faults = Faults.model_validate_json(request.body)
+                self.oauth.befall(*faults.script, applied=faults.applied)
+                return {}
+            case "DELETE", "grants":
+                self.oauth.revoke(token)
+                return {}
+            case _:
+                raise RefusedError(404, "no such control request")
 
 
 def _json(body: bytes) -> Any:
@@ -143,157 +164,6 @@ def _json(body: bytes) -> Any:
         return orjson.loads(body) if body else None
     except orjson.JSONDecodeError:
         return None
-
-
-def _answer(company: Company, request: Request, body: Any) -> tuple[int, Mapping[str, str], Any]:
-    route = next(
-        (
-            (handler, cost, found)
-            for method, pattern, handler, cost in _ROUTES
-            if method == request.method and (found := re.fullmatch(pattern, request.path))
-        ),
-        None,
-    )
-    if route is None:
-        removed = RefusedError(410, "this endpoint was removed; use v2")
-        refused = removed if request.path.startswith("/v1/") else RefusedError(404, "unknown method")
-        return refused.status, {}, refused.body()
-    handler, cost, found = route
-    status, headers = company.limits.admit(cost, search="itemSearch" in request.path)
-    if status == 403:
-        return 403, headers, BAN_PAGE
-    if status == 429:
-        return 429, headers, RefusedError(429, "request over limit").body()
-    try:
-        if company.is_closed:
-            raise RefusedError(402, "company account is not open")
-        if company.plan_is_full and request.method == "POST":
-            raise RefusedError(403, "you have reached a limit of your plan", "feature_capping_organizations_limit")
-        document = handler(company, request, body or {}, **found.groupdict())
-    except RefusedError as error:
-        return error.status, headers, error.body()
-    return (201 if request.method == "POST" else 200), headers, {"success": True, **document}
-
-
-Handler = Callable[..., dict[str, Any]]
-
-
-def _me(company: Company, _: Request, __: Any) -> dict[str, Any]:
-    return {"data": {"id": 1, "name": "Ada", "company_id": company.company_id, "company_name": "Acme"}}
-
-
-def _fields(company: Company, _: Request, __: Any) -> dict[str, Any]:
-    return {"data": list(company.records.fields.values()), "additional_data": {"next_cursor": None}}
-
-
-def _create_field(company: Company, _: Request, body: Any) -> dict[str, Any]:
-    return {"data": company.records.create_field(body.get("field_name", ""), body.get("field_type", ""))}
-
-
-def _list(company: Company, request: Request, _: Any) -> dict[str, Any]:
-    query = request.query
-    found = company.records.living(company.records.organizations)
-    if "updated_since" in query:
-        since = datetime.fromisoformat(query["updated_since"]).timestamp()
-        found = [each for each in found if each.updated_at >= int(since)]
-    by = {"add_time": "added_at", "update_time": "updated_at"}.get(query.get("sort_by", ""), "id")
-    found.sort(key=lambda each: (getattr(each, by), each.id), reverse=query.get("sort_direction") == "desc")
-    limit, begin = int(query.get("limit", "100")), int(query.get("cursor") or 0)
-    if not 0 < limit <= PAGE_LIMIT:
-        raise RefusedError(400, "limit is at most 500")
-    more = begin + limit < len(found)
-    page = [each.shown() for each in found[begin : begin + limit]]
-    return {"data": page, "additional_data": {"next_cursor": str(begin + limit) if more else None}}
-
-
-def _get(company: Company, _: Request, __: Any, id_: str) -> dict[str, Any]:
-    return {"data": company.records.find(company.records.organizations, id_).shown()}
-
-
-def _create(company: Company, _: Request, body: Any) -> dict[str, Any]:
-    return {"data": company.records.write_organization(body).shown()}
-
-
-def _patch(company: Company, _: Request, body: Any, id_: str) -> dict[str, Any]:
-    found = company.records.find(company.records.organizations, id_)
-    return {"data": company.records.write_organization(body, found).shown()}
-
-
-def _delete(company: Company, _: Request, __: Any, id_: str) -> dict[str, Any]:
-    company.records.find(company.records.organizations, id_).deleted = True
-    return {"data": {"id": int(id_)}}
-
-
-def _search(company: Company, request: Request, _: Any) -> dict[str, Any]:
-    query = request.query
-    if query.get("entity_type") != "organization" or query.get("match") != "exact" or len(query.get("term", "")) < 2:
-        raise RefusedError(400, "this simulator searches organizations exactly, with terms of two characters or more")
-    found = company.records.search(query.get("field", ""), query["term"])
-    return {"data": [{"id": each.id, "name": each.values["name"]} for each in found]}
-
-
-def _of_organization(where: dict[int, Entity], records: Records, query: Mapping[str, str], name: str) -> dict[str, Any]:
-    found = [each for each in records.living(where) if str(each.values.get(name)) == query.get(name)]
-    found.sort(key=lambda each: each.id, reverse=True)
-    return {"data": [each.shown() for each in found[: int(query.get("limit", "100"))]]}
-
-
-def _notes(company: Company, request: Request, _: Any) -> dict[str, Any]:
-    return _of_organization(company.records.notes, company.records, request.query, "org_id")
-
-
-def _activities(company: Company, request: Request, _: Any) -> dict[str, Any]:
-    return _of_organization(company.records.activities, company.records, request.query, "org_id")
-
-
-def _leads(company: Company, request: Request, _: Any) -> dict[str, Any]:
-    return _of_organization(company.records.leads, company.records, request.query, "organization_id")
-
-
-def _require_organization(company: Company, id_: Any) -> None:
-    company.records.find(company.records.organizations, str(id_))
-
-
-def _add_note(company: Company, _: Request, body: Any) -> dict[str, Any]:
-    if not body.get("content"):
-        raise RefusedError(400, "content is required")
-    _require_organization(company, body.get("org_id"))
-    return {"data": company.records.add(company.records.notes, body).shown()}
-
-
-def _add_activity(company: Company, _: Request, body: Any) -> dict[str, Any]:
-    if not body.get("subject") or not body.get("type"):
-        raise RefusedError(400, "subject and type are required")
-    _require_organization(company, body.get("org_id"))
-    return {"data": company.records.add(company.records.activities, body).shown()}
-
-
-def _add_lead(company: Company, _: Request, body: Any) -> dict[str, Any]:
-    if not body.get("title"):
-        raise RefusedError(400, "title is required")
-    _require_organization(company, body.get("organization_id"))
-    return {"data": company.records.add(company.records.leads, body).shown()}
-
-
-_ORGANIZATION = r"/api/v2/organizations/(?P<id_>\d+)"
-_ROUTES: Final[tuple[tuple[str, str, Handler, int], ...]] = (
-    ("GET", r"/v1/users/me", _me, 2),
-    ("GET", r"/api/v2/organizationFields", _fields, 10),
-    ("POST", r"/api/v2/organizationFields", _create_field, 5),
-    ("GET", r"/api/v2/organizations", _list, 10),
-    ("POST", r"/api/v2/organizations", _create, 5),
-    ("GET", _ORGANIZATION, _get, 1),
-    ("PATCH", _ORGANIZATION, _patch, 5),
-    ("DELETE", _ORGANIZATION, _delete, 3),
-    ("GET", r"/api/v2/itemSearch/field", _search, 20),
-    ("GET", r"/v1/notes", _notes, 20),
-    ("POST", r"/v1/notes", _add_note, 10),
-    ("GET", r"/api/v2/activities", _activities, 10),
-    ("POST", r"/api/v2/activities", _add_activity, 5),
-    ("GET", r"/v1/leads", _leads, 20),
-    ("POST", r"/v1/leads", _add_lead, 10),
-)
-"""Method, path, what answers, and what it costs in tokens."""
 
 
 def main(
@@ -307,7 +177,9 @@ def main(
 async def _serve(host: str, port: int) -> None:
     async with PipedriveSimulator(host=host, port=port) as pipedrive:
         typer.echo(f"being Pipedrive at {pipedrive.url}")
-        await asyncio.get_running_loop().create_future()
+        while True:
+            await pipedrive.deliver_webhooks()
+            await asyncio.sleep(_SENDING_SECONDS)
 
 
 if __name__ == "__main__":

@@ -4,10 +4,12 @@ possible, as they are in Pipedrive, and can be counted.
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 BUILT_IN: Final[Mapping[str, tuple[str, str]]] = {
     "name": ("Name", "varchar"),
@@ -50,8 +52,21 @@ class Entity:
 
     def shown(self) -> dict[str, Any]:
         """Write it as an answer shows it."""
-        times = {"add_time": _iso(self.added_at), "update_time": _iso(self.updated_at)}
+        times = {"add_time": iso(self.added_at), "update_time": iso(self.updated_at)}
         return {"id": self.id, **self.values, **times, "is_deleted": self.deleted}
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What happened to an organisation; `merged` says where it went or what came to it."""
+
+    action: Literal["create", "change", "delete"]
+    id: int
+    at: float
+    by_api: bool
+    data: dict[str, Any] | None
+    previous: dict[str, Any] | None
+    merged: Mapping[str, str]
 
 
 @dataclass(slots=True)
@@ -66,7 +81,18 @@ class Records:
     activities: dict[int, Entity] = field(default_factory=dict)
     leads: dict[int, Entity] = field(default_factory=dict)
     fields: dict[str, dict[str, Any]] = field(default_factory=dict)
+    listeners: list[Callable[[Change], None]] = field(default_factory=list)
     _next_id: int = 0
+    _by_api: bool = False
+
+    @contextmanager
+    def written_by_api(self) -> Iterator[None]:
+        """Hold that what is written meanwhile comes through the API, and not from a user."""
+        self._by_api = True
+        try:
+            yield
+        finally:
+            self._by_api = False
 
     def __post_init__(self) -> None:
         # Not those of an earlier run, as Pipedrive never gives an id again.
@@ -112,20 +138,47 @@ class Records:
             if not _fits(known, value):
                 raise RefusedError(400, f"{name} does not fit", "ERR_SCHEMA_VALIDATION_FAILED")
         entity = of or self.add(self.organizations, {"custom_fields": {}})
+        before = deepcopy(entity.values)
         entity.values |= values
         entity.values["custom_fields"] |= custom
         entity.updated_at = self.clock()
+        previous = _previous(before, entity.values)
+        if of is None:
+            self._tell("create", entity, None)
+        elif previous:
+            self._tell("change", entity, previous)
+        return entity
+
+    def delete_organization(self, id_: str, **merged: str) -> Entity:
+        """Delete an organisation."""
+        entity = self.find(self.organizations, id_)
+        last = deepcopy(entity.shown())
+        entity.deleted = True
+        self._tell("delete", entity, last, **merged)
         return entity
 
     def merge(self, gone: str, into: str) -> Entity:
         """Merge an organisation into another; what hung on it hangs on that one, and its id leads nowhere."""
         source, target = self.find(self.organizations, gone), self.find(self.organizations, into)
-        source.deleted = True
+        self.delete_organization(gone, merged_to_id=into)
         for where, name in ((self.notes, "org_id"), (self.activities, "org_id"), (self.leads, "organization_id")):
             for each in where.values():
                 if each.values.get(name) == source.id:
                     each.values[name] = target.id
+        self._tell("change", target, {}, merged_from_id=gone)
         return target
+
+    def _tell(
+        self,
+        action: Literal["create", "change", "delete"],
+        of: Entity,
+        previous: dict[str, Any] | None,
+        **merged: str,
+    ) -> None:
+        data = None if action == "delete" else deepcopy(of.shown())
+        change = Change(action, of.id, self.clock(), self._by_api, data, previous, merged)
+        for listener in self.listeners:
+            listener(change)
 
     def search(self, code: str, term: str) -> list[Entity]:
         """Return organisations whose text field is exactly this, as the index saw it `lag_seconds` ago."""
@@ -146,6 +199,14 @@ class Records:
         """Count living organisations by a field, those that are there more than once."""
         counted = Counter(str(value) for each in self.living(self.organizations) if (value := _value(each, code)))
         return {value: number for value, number in counted.items() if number > 1}
+
+
+def _previous(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what changed fields held before; None for what was not there."""
+    changed = {name: before.get(name) for name in after if name != "custom_fields" and before.get(name) != after[name]}
+    then, now = before["custom_fields"], after["custom_fields"]
+    custom = {name: then.get(name) for name in now if then.get(name) != now[name]}
+    return {**changed, "custom_fields": custom} if custom else changed
 
 
 def _value(entity: Entity, code: str) -> Any:
@@ -182,5 +243,6 @@ def _is_date(text: str) -> bool:
         return False
 
 
-def _iso(seconds: float) -> str:
+def iso(seconds: float) -> str:
+    """Write a time as API v2 does."""
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
