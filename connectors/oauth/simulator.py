@@ -75,6 +75,7 @@ class OAuthServer:
         self.signed_in = ""
         self.single_use = True
         self.refreshes = 0
+        self.calls: list[Call] = []
         self.lifetime_seconds = dialect.lifetime_seconds
 
     def befall(self, *faults: Fault, applied: bool = False) -> None:
@@ -107,7 +108,8 @@ class OAuthServer:
         if request.path == AUTHORIZE:
             await self._authorize(exchange, request.query)
             return
-        fault, applied = self._misfortunes.next_fault(Call(request.method, request.path, None))
+        self.calls.append(Call(request.method, request.path, _form(request)))
+        fault, applied = self._misfortunes.next_fault(self.calls[-1])
         if fault is not None and not applied:
             await fault.play(exchange)
             return
@@ -142,7 +144,7 @@ class OAuthServer:
         await exchange.respond(302, {"Location": target})
 
     def _tokens(self, request: Request) -> dict[str, object]:
-        form = {name: values[-1] for name, values in parse_qs(request.body.decode()).items()}
+        form = _form(request)
         self._require_client(request, form)
         match form.get("grant_type"):
             case "authorization_code":
@@ -189,6 +191,10 @@ class OAuthServer:
                     grant.refresh = secrets.token_urlsafe(24)
                 return grant
         raise TokenRefusedError("invalid_grant", "missing or invalid refresh token")
+
+
+def _form(request: Request) -> dict[str, str]:
+    return {name: values[-1] for name, values in parse_qs(request.body.decode()).items()}
 
 
 def _page(query: Mapping[str, str]) -> str:
