@@ -28,9 +28,10 @@ from connectors.egress import EgressPolicy
 from connectors.http import GuardedHttp
 from connectors.hubspot.connector import HubSpotConnector
 from connectors.hubspot.simulator_limits import TEN_SECONDS
-from contracts.connection import SecretKeyRef, parse_connection_spec
+from contracts.connection import parse_connection_spec
 from contracts.ids import ConnectionUid, MessageId, PublicEventId, TenantId
 from contracts.outcomes import Delivered
+from contracts.spec_values import SecretKeyRef
 from delivery.memory import Memory, StoredFacts, StoredLinks
 from programs.reconnect import Reconnecting
 

@@ -24,8 +24,9 @@ from connectors.egress import EgressPolicy
 from connectors.http import GuardedHttp
 from connectors.pipedrive.connector import PipedriveConnector
 from connectors.pipedrive.simulator import PipedriveSimulator
-from contracts.connection import SecretKeyRef, parse_connection_spec
+from contracts.connection import parse_connection_spec
 from contracts.ids import ConnectionUid, TenantId
+from contracts.spec_values import SecretKeyRef
 from delivery.grants import StoredGrants
 from delivery.memory import Memory
 from programs.key_ring import KeyRing

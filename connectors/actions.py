@@ -6,7 +6,7 @@ from rapidfuzz import process
 
 from connectors.connector import Action
 from connectors.errors import NoSuchActionError
-from contracts.connection import RouteSpec
+from contracts.delivery_spec import RouteSpec
 
 _NEAR = 60
 """Similarity, of 100, from which a name is worth to be suggested."""

@@ -6,7 +6,7 @@ from connectors.context import Credentials
 from connectors.errors import UnusableCredentialError
 from connectors.oauth.grants import AccessToken
 from connectors.oauth.vault import Vault
-from contracts.connection import SecretKeyRef
+from contracts.spec_values import SecretKeyRef
 
 
 @dataclass(frozen=True, slots=True)

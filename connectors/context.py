@@ -14,7 +14,7 @@ from typing import NamedTuple, NewType, Protocol
 from connectors.errors import NoStateError
 from connectors.http import GuardedHttp
 from connectors.oauth.grants import GrantStore
-from contracts.connection import SecretKeyRef
+from contracts.spec_values import SecretKeyRef
 
 Account = NewType("Account", str)
 """A partner's account, as `hubspot:4711`: what its records are unique in, whichever connection reaches it."""

@@ -21,9 +21,10 @@ from connectors.http import GuardedHttp
 from connectors.hubspot.connector import HubSpotConnector
 from connectors.pipedrive.connector import PipedriveConnector
 from connectors.webhook.connector import WebhookConnector
-from contracts.connection import ConnectionSpec, PluginConnectionSpec, Provider, SecretKeyRef
+from contracts.connection import ConnectionSpec, PluginConnectionSpec, Provider
 from contracts.fields import InvalidFieldError
 from contracts.problems import Problem, problems_of
+from contracts.spec_values import SecretKeyRef
 
 ENTRY_POINT_GROUP: Final = "integrations.connectors"
 

@@ -8,19 +8,8 @@ does not match a pattern, which may be a credential in the wrong place, and tell
 import json
 from typing import Any, Final
 
-from contracts.connection import (
-    ADDRESS_RULES,
-    NOT_AN_IPV6_ADDRESS,
-    RESERVED_HEADER_PREFIXES,
-    RESERVED_HEADERS,
-    Isolation,
-    OnDeadLetter,
-    Ordering,
-    Provider,
-    ReplicasSpec,
-    RetrySpec,
-    WebhookFormat,
-)
+from contracts.connection import Isolation, Provider, ReplicasSpec
+from contracts.delivery_spec import OnDeadLetter, Ordering, RetrySpec
 from contracts.documents import SPEC
 from contracts.durations import DURATION_PATTERN, format_duration
 from contracts.replay import (
@@ -33,7 +22,9 @@ from contracts.replay import (
     SINCE_IS_BEFORE_UNTIL,
     TIME,
 )
+from contracts.spec_values import ADDRESS_RULES, NOT_AN_IPV6_ADDRESS
 from contracts.webhook_batch import BATCH_NEEDS_CLOUD_EVENTS
+from contracts.webhook_spec import RESERVED_HEADER_PREFIXES, RESERVED_HEADERS, WebhookFormat
 
 Rule = dict[str, Any]
 """An entry of `x-kubernetes-validations`."""

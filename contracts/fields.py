@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import cel
 
-from contracts.connection import FieldEntry
+from contracts.delivery_spec import FieldEntry
 
 Value = str | bool | int | float | datetime | list[Any] | None
 """What an expression may come to; the items of a list are single values. None clears the property."""

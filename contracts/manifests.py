@@ -13,9 +13,10 @@ from typing import Annotated, Final, TypeVar
 from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
 from pydantic.alias_generators import to_camel
 
-from contracts.connection import DATA_KEY, DNS_SUBDOMAIN, MEANINGS, ConnectionSpec, parse_connection_spec
+from contracts.connection import MEANINGS, ConnectionSpec, parse_connection_spec
 from contracts.errors import InvalidSpecError
 from contracts.problems import Problem, describe, problems_of, show
+from contracts.spec_values import DATA_KEY, DNS_SUBDOMAIN
 from contracts.wire import DNS_LABEL
 from contracts.yaml_documents import UnreadableDocumentError, YamlDocument, split_documents
 

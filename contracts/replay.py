@@ -22,11 +22,12 @@ from pydantic import (
 )
 
 from contracts import connection
-from contracts.connection import DNS_SUBDOMAIN, TypePattern
+from contracts.delivery_spec import TypePattern
 from contracts.durations import Duration, DurationBounds
 from contracts.errors import InvalidSpecError
 from contracts.ids import TenantId
 from contracts.problems import Problem, describe, problems_of
+from contracts.spec_values import DNS_SUBDOMAIN
 from contracts.wire import DNS_LABEL, WireModel
 
 _HEX_BIGINT: Final = "([0-7][0-9a-f]{15}|[0-9a-f]{1,15})"

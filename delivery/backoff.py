@@ -8,7 +8,7 @@ delays, so they are only lengthened a little.
 from datetime import timedelta
 from random import Random
 
-from contracts.connection import RetrySpec
+from contracts.delivery_spec import RetrySpec
 
 SCHEDULE_JITTER = 0.1
 """Part of a scheduled delay by which it is lengthened at most."""

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from connectors.context import CredentialMissingError
 from connectors.errors import UnusableCredentialError
-from contracts.connection import SecretKeyRef
+from contracts.spec_values import SecretKeyRef
 
 REFRESH_SECONDS = 0.25
 

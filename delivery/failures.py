@@ -5,7 +5,7 @@ The counts are the owner's; a lane that changes hands is judged anew.
 
 from collections import deque
 
-from contracts.connection import FailureRateSpec
+from contracts.delivery_spec import FailureRateSpec
 from contracts.durations import format_duration
 
 SLOTS = 10

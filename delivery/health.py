@@ -13,7 +13,7 @@ Pure: `now` is handed in, in seconds of the monotonic clock.
 from enum import StrEnum
 from typing import Final
 
-from contracts.connection import QuarantineSpec
+from contracts.delivery_spec import QuarantineSpec
 from delivery.failures import RecentFailures
 from store.lanes import LaneRow
 from store.transitions import Transition

@@ -7,7 +7,7 @@ tells how attempts ended; the lane says what may start next and what must be wri
 import math
 
 from connectors.connector import Connection, Connector, SendsMany
-from contracts.connection import DeliverySpec, OnDeadLetter
+from contracts.delivery_spec import DeliverySpec, OnDeadLetter
 from contracts.ids import ConnectionId
 from delivery.gathering import Gathering
 from delivery.health import Actor, Health, LaneState

@@ -12,7 +12,7 @@ _STYLE: Final = (
     "background:#f7f8fa}main{background:#fff;border:1px solid #dfe3ea;border-left:6px solid #8a94a6;"
     "border-radius:10px;padding:1.6rem 2rem}main.good{border-left-color:#1a7f4b}main.bad{border-left-color:#b3372f}"
     "h1{font-size:1.35rem;margin:0 0 .6rem}p{margin:.4rem 0}code{background:#eef1f5;border-radius:4px;"
-    "padding:.1rem .35rem;font-size:.95em;overflow-wrap:anywhere}"
+    "padding:.1rem .35rem;font-size:.95em;display:inline-block;overflow-wrap:anywhere}"
     "@media(prefers-color-scheme:dark){body{background:#14181f;color:#e6e9ef}main{background:#1c222c;"
     "border-color:#2d3644}code{background:#2a3240}}"
 )

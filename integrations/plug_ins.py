@@ -9,7 +9,7 @@ import typer
 from connectors.connector import ConnectorType
 from connectors.errors import NoConnectorError
 from connectors.registry import BUILT_IN, connector_type, installed_names
-from contracts.connection import ACTION
+from contracts.spec_values import ACTION
 from integrations import output
 from integrations.errors import EXIT_CODES_HELP, CommandError, UsageError
 from integrations.output import JsonOption

@@ -7,7 +7,7 @@ from typing import Protocol
 
 import orjson
 
-from contracts.connection import RouteSpec
+from contracts.delivery_spec import RouteSpec
 from contracts.filters import Filter
 from contracts.ids import PublicEventId
 from contracts.manifests import IntegrationConnection

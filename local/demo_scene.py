@@ -4,14 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
-from contracts.connection import (
-    HubSpotConnectionSpec,
-    PipedriveConnectionSpec,
-    PluginConnectionSpec,
-    SecretKeyRef,
-    WebhookSettings,
-)
+from contracts.connection import HubSpotConnectionSpec, PipedriveConnectionSpec, PluginConnectionSpec
 from contracts.manifests import IntegrationConnection, Manifests
+from contracts.spec_values import SecretKeyRef
+from contracts.webhook_spec import WebhookSettings
 from local.demo_counts import Endpoint
 from local.demo_crm import Crm
 from local.demo_partner import HOST

@@ -16,7 +16,8 @@ from typing import Any, NamedTuple
 
 from psycopg.types.json import Jsonb
 
-from contracts.connection import ConnectionSpec, DeletionPolicy, Ordering
+from contracts.connection import ConnectionSpec, DeletionPolicy
+from contracts.delivery_spec import Ordering
 from contracts.ids import ConnectionId, ConnectionUid, PoolId, TenantId
 from store.database import Database, run, transaction
 from store.leadership import Term, require_term

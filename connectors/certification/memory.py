@@ -13,7 +13,7 @@ import orjson
 
 from connectors.context import Account, Claim, CredentialMissingError, Fact, Kind
 from connectors.errors import LinkHeldError
-from contracts.connection import SecretKeyRef
+from contracts.spec_values import SecretKeyRef
 
 
 class GivenCredentials:

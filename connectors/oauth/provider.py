@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from enum import Enum, auto
 from urllib.parse import urlsplit
 
-from contracts.connection import OAuth
+from contracts.crm_spec import OAuth
 
 
 class ClientIn(Enum):

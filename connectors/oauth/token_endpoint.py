@@ -26,7 +26,8 @@ from connectors.http import HttpAnswer
 from connectors.oauth.provider import ClientIn, OAuthProvider
 from connectors.redaction import Redactor
 from connectors.retry_after import parse_retry_after
-from contracts.connection import OAuth, SecretKeyRef
+from contracts.crm_spec import OAuth
+from contracts.spec_values import SecretKeyRef
 
 REQUEST_LIMIT: Final = timedelta(seconds=20)
 """Time that a token request may take. Longer than a call's: a refresh whose answer is lost may have ended the grant."""

@@ -33,7 +33,7 @@ from connectors.errors import (
 from connectors.oauth.grants import AccessToken, Grant, NewTokens, TokenPair
 from connectors.oauth.provider import OAuthProvider
 from connectors.oauth.token_endpoint import GrantRefusedError, TokenAnswer, TokenEndpoint
-from contracts.connection import OAuth
+from contracts.crm_spec import OAuth
 
 HOLD: Final = timedelta(seconds=60)
 """How long the right to renew is held: longer than a token request takes, name, connection and database included."""

@@ -8,7 +8,8 @@ from connectors.connector import Action, Connection
 from connectors.context import ConnectorContext
 from connectors.oauth.provider import ClientIn, OAuthProvider
 from connectors.oauth.vault import Vault
-from contracts.connection import PIPEDRIVE_API, PipedriveConnectionSpec
+from contracts.connection import PipedriveConnectionSpec
+from contracts.crm_spec import PIPEDRIVE_API
 from contracts.fields import FieldMapping
 
 UPSERT_COMPANY = Action("UpsertCompany", ("company.*",), "Create or update the organisation.", takes_fields=True)

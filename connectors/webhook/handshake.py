@@ -25,8 +25,9 @@ from connectors.http import GuardedHttp, HttpAnswer, Timings
 from connectors.recording import full
 from connectors.webhook.client import outcome_of
 from connectors.webhook.settings import Receiver
-from contracts.connection import DeliverySpec, WebhookHandshake
+from contracts.delivery_spec import DeliverySpec
 from contracts.outcomes import Misconfigured, Outcome, Report, Transient
+from contracts.webhook_spec import WebhookHandshake
 
 AHEAD_SECONDS: Final = 1.0
 

@@ -20,8 +20,8 @@ import orjson
 
 from connectors.connector import Delivery
 from connectors.webhook.signatures import SigningKey, sign
-from contracts.connection import WebhookFormat
 from contracts.ids import MessageId, batch_message_id
+from contracts.webhook_spec import WebhookFormat
 
 Headers = list[tuple[str, str]]
 Content = tuple[bytes, Headers]

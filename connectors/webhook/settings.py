@@ -10,7 +10,8 @@ from connectors.context import Credentials
 from connectors.errors import UnusableCredentialError
 from connectors.redaction import Redactor
 from connectors.webhook.signatures import MalformedSecretError, SigningKey, parse_signing_secret
-from contracts.connection import SecretKeyRef, WebhookSettings
+from contracts.spec_values import SecretKeyRef
+from contracts.webhook_spec import WebhookSettings
 
 
 @dataclass(frozen=True, slots=True)

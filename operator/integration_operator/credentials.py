@@ -12,8 +12,9 @@ from typing import Final
 
 from connectors.connector import Connection
 from connectors.registry import check_credentials
-from contracts.connection import SecretKeyRef, secret_references
+from contracts.connection import secret_references
 from contracts.ids import ConnectionUid
+from contracts.spec_values import SecretKeyRef
 from integration_operator.conclusion import Credentials
 from integration_operator.errors import NotFoundError
 from integration_operator.kube import Json, Kube, path_to

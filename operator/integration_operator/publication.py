@@ -14,7 +14,8 @@ from connectors.actions import action_of
 from connectors.connector import Action
 from connectors.errors import NoConnectorError, NoSuchActionError
 from connectors.registry import connector_name, connector_type, settings_problems
-from contracts.connection import ConnectionSpec, PluginConnectionSpec, RouteSpec
+from contracts.connection import ConnectionSpec, PluginConnectionSpec
+from contracts.delivery_spec import RouteSpec
 from contracts.fields import InvalidFieldError, check_field
 from contracts.filters import InvalidFilterError, check_filter
 from contracts.ids import ConnectionUid, PoolId

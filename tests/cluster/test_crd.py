@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from contracts.connection import RESERVED_HEADERS, parse_connection_spec
+from contracts.connection import parse_connection_spec
 from contracts.errors import InvalidSpecError
+from contracts.webhook_spec import RESERVED_HEADERS
 
 Document = dict[str, Any]
 Kubectl = Callable[..., str]

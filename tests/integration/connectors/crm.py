@@ -11,8 +11,8 @@ from connectors.connector import Connection, Delivery
 from connectors.context import ConnectorContext, CredentialMissingError
 from connectors.http import GuardedHttp
 from connectors.registry import open_connector
-from contracts.connection import SecretKeyRef
 from contracts.ids import MessageId, PublicEventId, TenantId
+from contracts.spec_values import SecretKeyRef
 from delivery.grants import StoredGrants
 from delivery.memory import Memory, StoredFacts, StoredLinks
 from programs.key_ring import KeyRing

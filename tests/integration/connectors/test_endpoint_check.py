@@ -25,8 +25,9 @@ from connectors.http import GuardedHttp
 from connectors.hubspot.simulator import HubSpotSimulator
 from connectors.simulation_faults import Hang, Redirect, RefuseSignature, Status
 from connectors.webhook.simulator import WebhookSimulator
-from contracts.connection import SecretKeyRef, parse_connection_spec
+from contracts.connection import parse_connection_spec
 from contracts.ids import ConnectionUid, TenantId
+from contracts.spec_values import SecretKeyRef
 
 pytestmark = pytest.mark.anyio
 

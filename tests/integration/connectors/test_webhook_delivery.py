@@ -29,7 +29,7 @@ from connectors.simulation_faults import (
     Status,
 )
 from connectors.webhook.simulator import WebhookSimulator
-from contracts.connection import SecretKeyRef, parse_connection_spec
+from contracts.connection import parse_connection_spec
 from contracts.ids import ConnectionUid, MessageId, PublicEventId, TenantId
 from contracts.outcomes import (
     DETAIL_LIMIT,
@@ -44,6 +44,7 @@ from contracts.outcomes import (
     TooManyAtOnce,
     Transient,
 )
+from contracts.spec_values import SecretKeyRef
 
 pytestmark = pytest.mark.anyio
 

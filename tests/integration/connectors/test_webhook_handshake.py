@@ -17,9 +17,10 @@ from connectors.endpoint_check import StepName, check_endpoint
 from connectors.http import GuardedHttp
 from connectors.registry import open_connector
 from connectors.simulation import Exchange, Request, SimulatorServer
-from contracts.connection import SecretKeyRef, parse_connection_spec
+from contracts.connection import parse_connection_spec
 from contracts.ids import ConnectionUid, MessageId, PublicEventId, TenantId
 from contracts.outcomes import Delivered, Gone, Misconfigured, RateLimited, Transient
+from contracts.spec_values import SecretKeyRef
 
 pytestmark = pytest.mark.anyio
 

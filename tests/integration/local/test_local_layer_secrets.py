@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from connectors.context import CredentialMissingError
-from contracts.connection import SecretKeyRef
 from contracts.manifests import Origin, Secret
+from contracts.spec_values import SecretKeyRef
 from delivery.credentials import MountedSecrets
 from local.secret_files import SecretFiles
 

@@ -14,8 +14,9 @@ from connectors.errors import NoConnectorError
 from connectors.http import GuardedHttp
 from connectors.registry import check_credentials, connector_type, open_connector, settings_problems
 from connectors.webhook.connector import WebhookConnector
-from contracts.connection import Provider, SecretKeyRef, parse_connection_spec
+from contracts.connection import Provider, parse_connection_spec
 from contracts.ids import ConnectionUid, TenantId
+from contracts.spec_values import SecretKeyRef
 
 
 class NoCredentials:

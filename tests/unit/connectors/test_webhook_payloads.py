@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from connectors.connector import Delivery
 from connectors.webhook.payloads import write_batch, write_request
 from connectors.webhook.signatures import parse_signing_secret, sign
-from contracts.connection import WebhookFormat
 from contracts.ids import MessageId, PublicEventId, TenantId
+from contracts.webhook_spec import WebhookFormat
 
 KEY = parse_signing_secret(b"MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
 DATA = b'{"employees": 1e2,  "name":"Gr\\u00fcn \xc3\xbcber"}'

@@ -5,7 +5,8 @@ import pytest
 from connectors.context import CredentialMissingError
 from connectors.errors import UnusableCredentialError
 from connectors.webhook.settings import ReceiverSource
-from contracts.connection import SecretKeyRef, WebhookSettings
+from contracts.spec_values import SecretKeyRef
+from contracts.webhook_spec import WebhookSettings
 
 SECRET = b"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 OTHER_SECRET = b"whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD"

@@ -7,20 +7,18 @@ import pytest
 
 from contracts.connection import (
     DeletionPolicy,
-    DeliverySpec,
     HubSpotConnectionSpec,
     Isolation,
-    Ordering,
     PipedriveConnectionSpec,
     PluginConnectionSpec,
-    RouteSpec,
-    SecretKeyRef,
     WebhookConnectionSpec,
-    WebhookFormat,
     parse_connection_spec,
     secret_references,
 )
+from contracts.delivery_spec import DeliverySpec, Ordering, RouteSpec
 from contracts.errors import InvalidSpecError
+from contracts.spec_values import SecretKeyRef
+from contracts.webhook_spec import WebhookFormat
 
 TOKEN_FROM = {"name": "crm", "key": "token"}
 

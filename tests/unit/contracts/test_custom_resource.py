@@ -9,7 +9,16 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from contracts import admission_rules, connection, replay
+from contracts import (
+    admission_rules,
+    connection,
+    crm_spec,
+    delivery_spec,
+    plugin_spec,
+    replay,
+    spec_values,
+    webhook_spec,
+)
 from contracts.custom_resource import custom_resource_definition, generated_files
 from contracts.kinds import CONNECTION, KINDS, REPLAY, Kind
 
@@ -104,7 +113,7 @@ def test_every_notation_and_duration_has_a_rule() -> None:
 def test_every_model_that_compares_fields_has_a_rule() -> None:
     comparing = {
         name
-        for module in (connection, replay)
+        for module in (connection, crm_spec, delivery_spec, plugin_spec, replay, spec_values, webhook_spec)
         for name, model in inspect.getmembers(module, inspect.isclass)
         if issubclass(model, BaseModel) and model.__pydantic_decorators__.model_validators
     }

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import yaml
 
-from contracts.connection import FieldEntry
+from contracts.delivery_spec import FieldEntry
 from contracts.fields import FieldMapping
 
 PAGE = Path(__file__).parents[3] / "docs" / "field-mapping.md"

@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from contracts.connection import FieldEntry, parse_connection_spec
+from contracts.connection import parse_connection_spec
+from contracts.delivery_spec import FieldEntry
 from contracts.errors import InvalidSpecError
 from contracts.fields import FieldFailedError, FieldMapping, InvalidFieldError, check_field
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from contracts.connection import RetrySpec
+from contracts.delivery_spec import RetrySpec
 from delivery.backoff import obeyed, pause, retry_delay
 
 LONGEST = timedelta(hours=168)

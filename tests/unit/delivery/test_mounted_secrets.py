@@ -8,7 +8,7 @@ import pytest
 
 from connectors.context import CredentialMissingError
 from connectors.errors import UnusableCredentialError
-from contracts.connection import SecretKeyRef
+from contracts.spec_values import SecretKeyRef
 from delivery.credentials import Changes, ConnectionSecrets, MountedSecrets
 
 TOKEN = SecretKeyRef(name="partner", key="token")
