@@ -1,7 +1,7 @@
 """A worker's OAuth grants, kept in the database: the protocol of `connectors.oauth.grants` over `store`.
 
 Tokens are sealed here, on the way to the database, and opened on the way back. What is sealed is bound to its
-connection and version, so that a row that was moved, or put back from a backup, does not open.
+connection and version: moved to another connection's row, or to another version, it does not open.
 """
 
 import json

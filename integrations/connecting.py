@@ -34,6 +34,8 @@ WORKER_SECONDS: Final = 90.0
 """How long a worker may take to offer the partner's page: its pool may have been asleep."""
 
 _LOOK_SECONDS: Final = 0.3
+_LONGEST_CALLBACK: Final = 2_000
+_LONGEST_WHO: Final = 200
 
 CONNECT_HELP: Final = (
     "The app that is registered with the partner must allow the callback address for redirects. " + EXIT_CODES_HELP
@@ -67,6 +69,8 @@ def connect_command(
     name = parse_name(connection)
     dsn = database_url(Group.SUPPORT, database, local)
     callback = callback or _local_callback(local if database is None else None)
+    if not callback.startswith(("https://", "http://")) or len(callback) > _LONGEST_CALLBACK:
+        raise UsageError(f"the callback address begins with https:// and ends with {PATH}")
     state = secrets.token_urlsafe(32)
 
     def offer(url: str) -> None:
@@ -75,7 +79,9 @@ def connect_command(
         if open_browser:
             webbrowser.open(link)
 
-    ended = asyncio.run(_connect(dsn, name, (state, callback, requested_by or getpass.getuser()), offer))
+    ended = asyncio.run(
+        _connect(dsn, name, (state, callback, (requested_by or getpass.getuser())[:_LONGEST_WHO]), offer)
+    )
     connected = ended.status == "Connected"
     if as_json:
         output.print_json({"connection": connection, "connected": connected, "detail": ended.detail})

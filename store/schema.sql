@@ -485,7 +485,6 @@ counted as (
 granting as (
     select l.connection_id, l.pool_id, interval '0' as waited, 1::bigint as backlog
     from integration.lane l join integration.grant_due g using (connection_id)
-    where not l.suspended
 ),
 probing as (
     select l.connection_id, l.pool_id, now() - l.probe_at as waited, 1::bigint as backlog
@@ -1051,7 +1050,7 @@ CREATE TABLE integration.oauth_flow (
     sealed bytea,
     code bytea,
     detail text DEFAULT ''::text NOT NULL,
-    CONSTRAINT oauth_flow_authorize_url_check CHECK (((length(authorize_url) >= 1) AND (length(authorize_url) <= 8192))),
+    CONSTRAINT oauth_flow_authorize_url_check CHECK (((length(authorize_url) >= 1) AND (length(authorize_url) <= 65536))),
     CONSTRAINT oauth_flow_check CHECK ((num_nulls(authorize_url, public_key, sealed) = ANY (ARRAY[0, 3]))),
     CONSTRAINT oauth_flow_check1 CHECK (((status <> 'Offered'::text) OR (sealed IS NOT NULL))),
     CONSTRAINT oauth_flow_check2 CHECK (((status = 'Answered'::text) = (code IS NOT NULL))),

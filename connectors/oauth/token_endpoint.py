@@ -37,6 +37,8 @@ REST_SECONDS: Final = 30.0
 """Time before another try where the partner does not say."""
 
 LONGEST_REST_SECONDS: Final = 3600.0
+LONGEST_TOKEN: Final = 8_192
+LONGEST_DETAIL: Final = 1_000
 DEFAULT_LIFETIME_SECONDS: Final = 1800.0
 LONGEST_LIFETIME_SECONDS: Final = 365 * 86_400.0
 
@@ -74,9 +76,10 @@ class TokenEndpoint:
         """Read a credential; raise CredentialMissingError or UnusableCredentialError."""
         name = secret or self._secret
         value = self._context.credentials.read(SecretKeyRef(name=name, key=key)).strip()
-        if not value or not value.isascii() or any(byte <= 32 or byte == 127 for byte in value):
+        usable = 0 < len(value) <= LONGEST_TOKEN and value.isascii()
+        if not usable or any(byte <= 32 or byte == 127 for byte in value):
             raise UnusableCredentialError(
-                f"the key {key} of Secret {name} must be printable ASCII without spaces, and not empty"
+                f"the key {key} of Secret {name} must be 1 to {LONGEST_TOKEN} printable ASCII characters, no spaces"
             )
         return value.decode("ascii")
 
@@ -156,8 +159,10 @@ def _object(answer: HttpAnswer) -> Mapping[str, Any]:
 
 def _is_token(value: object) -> TypeGuard[str]:
     """Whether it can stand in a header (RFC 6750, 2.1, allows less)."""
-    return isinstance(value, str) and 0 < len(value) <= 16_384 and value.isascii() and value.isprintable()
+    return isinstance(value, str) and 0 < len(value) <= LONGEST_TOKEN and value.isascii() and value.isprintable()
 
 
 def _is_plain(value: object) -> bool:
-    return isinstance(value, str | int) and len(str(value)) <= 2_000
+    """Whether it is short and can be shown; what the database would not take must not stand in the way of tokens."""
+    text = str(value)
+    return isinstance(value, str | int) and len(text) <= LONGEST_DETAIL and text.isascii() and text.isprintable()

@@ -95,10 +95,11 @@ class Vault:
     async def keep_alive(self) -> None:
         """Renew the grant if that was not done for most of a day, or if the Secret has another seed; raises as above.
 
-        A connection without a grant has none to keep.
+        A connection without a grant, or with one that was withdrawn, has none to keep.
         """
         grant = await self._store.read()
-        if grant is None and not self._seed():
+        ended = grant is None or grant.tokens is None or grant.refusal is not None
+        if ended and not self._new_seed(grant):
             return
         latest = self._clock() - KEEP_ALIVE_SECONDS
         await self._in_own_task(self._obtain(lambda each: each.obtained_at > latest))

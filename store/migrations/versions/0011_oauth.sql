@@ -44,7 +44,7 @@ create table integration.oauth_flow (
     expires_at timestamptz not null,
     status text not null default 'Requested'
         check (status in ('Requested', 'Offered', 'Answered', 'Connected', 'Failed')),
-    authorize_url text check (length(authorize_url) between 1 and 8192),
+    authorize_url text check (length(authorize_url) between 1 and 65536),
     public_key bytea check (octet_length(public_key) = 32),
     sealed bytea check (octet_length(sealed) <= 4096),
     code bytea check (octet_length(code) <= 8192),
@@ -62,7 +62,7 @@ comment on column integration.oauth_flow.sealed is 'PKCE verifier and private ke
 comment on column integration.oauth_flow.code is 'The authorization code, sealed with public_key (HPKE, RFC 9180).';
 
 -- Connections whose pool has something to do for a grant, which wakes it: a flow to go on with, or a grant that was not
--- renewed for most of a day.
+-- renewed for most of a day, whether it delivers or is suspended: a grant that sleeps may be forgotten.
 create view integration.grant_due with (security_invoker = true) as
 select connection_id from integration.oauth_flow where status in ('Requested', 'Answered') and expires_at > now()
 union
@@ -201,7 +201,6 @@ counted as (
 granting as (
     select l.connection_id, l.pool_id, interval '0' as waited, 1::bigint as backlog
     from integration.lane l join integration.grant_due g using (connection_id)
-    where not l.suspended
 ),
 probing as (
     select l.connection_id, l.pool_id, now() - l.probe_at as waited, 1::bigint as backlog

@@ -278,6 +278,45 @@ async def test_a_day_old_grant_wakes_its_pool(granted: Granted) -> None:
     assert (fresh, due, granted.layer.value(demand)) == (0, 1, 0)
 
 
+async def test_a_grant_that_was_withdrawn_is_left_alone(granted: Granted) -> None:
+    vault = granted.vault()
+    await vault.current()
+    await granted.store().refuse(1, "invalid_grant")
+    granted.pass_time(hours=21)
+    await granted.vault().keep_alive()
+
+    assert granted.refreshes == 1
+
+
+async def test_a_suspended_connection_s_grant_is_kept_alive_too(granted: Granted) -> None:
+    await granted.vault().current()
+    granted.pass_time(hours=21)
+    granted.layer.admin.execute("update integration.lane set suspended = true")
+
+    assert granted.layer.value("select count(*) from integration.lane_demand(100, 5.0)") == 1
+
+
+# What partners say of a grant -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("said", ["x" * 5_000, "ü" * 900, "\x1b[31mred", ["a", "list"], {"an": "object"}, None])
+async def test_what_cannot_be_kept_of_a_grant_costs_no_token(granted: Granted, said: object) -> None:
+    granted.pipedrive.oauth._described = lambda _: {"api_domain": granted.pipedrive.url, "scope": said}
+    token = await granted.vault().current()
+
+    assert token.details == {"api_domain": granted.pipedrive.url}
+    assert granted.row("version") == (1,)
+
+
+async def test_a_seed_that_is_no_token_is_ours_to_mend(granted: Granted) -> None:
+    granted.crm.credentials.values["refresh_token"] = "x" * 9_000
+    report = await granted.connector().send(company(name="Acme"))
+
+    assert report.outcome == Misconfigured()
+    assert "refresh_token of Secret app" in report.detail
+    assert granted.refreshes == 0
+
+
 # Sealed ---------------------------------------------------------------------------------------------------------------
 
 
