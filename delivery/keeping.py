@@ -112,7 +112,7 @@ class Keeping:
         versions = await store.lane_versions(database, self._desk.session)
         owned = {connection for connection, _, _ in versions}
         for gone in self._desk.lanes.keys() - owned:
-            await self._forget(self._desk.lanes[gone])  # its connection ended for good
+            self._forget(self._desk.lanes[gone])  # its connection ended for good
         for connection, generation, revision in versions:
             lane = self._desk.lanes.get(connection)
             if lane is not None and (lane.generation != generation or lane.revision != revision):
@@ -127,7 +127,7 @@ class Keeping:
         if lane.generation != row.generation:
             former = lane.connector
             lane.reconfigure(*self._opening.open(row), row.generation, now)
-            await former.close()
+            self._opening.close(former)
         if lane.revision != row.revision:
             # Intake loads it, between its own reads: what it reads for a lane belongs to what the lane knew before.
             lane.reload_wanted = True
@@ -156,7 +156,7 @@ class Keeping:
         self._unreadable &= owned
         await self._take(database, [lane for lane in owned if lane not in self._desk.lanes])
         for lane in [lane for lane in self._desk.lanes.values() if lane.id not in owned]:
-            await self._forget(lane)
+            self._forget(lane)
 
     async def _take(self, database: Database, taken: list[ConnectionId]) -> None:
         if not taken:
@@ -181,13 +181,13 @@ class Keeping:
         now = time.monotonic()
         tokens = [(lane.id, lane.pace.bucket.available(now)) for lane in lanes]
         for lane in lanes:
-            await self._forget(lane)
+            self._forget(lane)
         await store.release_lanes(database, self._desk.session, tokens)
 
-    async def _forget(self, lane: Lane) -> None:
+    def _forget(self, lane: Lane) -> None:
         lane.releasing = True
         self._desk.remove(lane)
-        await lane.connector.close()
+        self._opening.close(lane.connector)
 
     async def _give_back(self, database: Database) -> None:
         await self._release(database, list(self._desk.lanes.values()))

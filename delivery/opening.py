@@ -1,5 +1,6 @@
 """Opening connectors for a worker's connections, from what is published."""
 
+import asyncio
 from collections.abc import Callable, Mapping
 
 from connectors.connector import ChecksCredentials, Connection, Connector, ConnectorFactory
@@ -14,6 +15,9 @@ from delivery.grants import Keys, StoredGrants
 from delivery.memory import Memory, StoredFacts, StoredLinks
 from delivery.unavailable import UnavailableConnector
 from store.lanes import LaneRow
+
+CLOSING_SECONDS = 30.0
+"""How long a connector may take to end: a request for a token, and its result written down."""
 
 
 class Opening:
@@ -35,6 +39,7 @@ class Opening:
         self._keys = keys
         self._clock = clock
         self._credentials: dict[ConnectionUid, ConnectionSecrets] = {}
+        self._closing: set[asyncio.Task[None]] = set()
 
     def open(self, row: LaneRow) -> tuple[Connection, Connector]:
         """Open a lane's connector; raise InvalidSpecError if another release published a spec unknown to this one."""
@@ -53,6 +58,17 @@ class Opening:
             return connection, self._factory(connection, context)
         except (ConnectorError, InvalidFieldError) as error:
             return connection, UnavailableConnector(str(error))
+
+    def close(self, connector: Connector) -> None:
+        """Have a connector end in its own time, which nobody has to wait for: it may be renewing a token."""
+        task = asyncio.ensure_future(connector.close())
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
+
+    async def closed(self) -> None:
+        """Wait until all have ended, as long as a renewal may take."""
+        if self._closing:
+            await asyncio.wait(self._closing, timeout=CLOSING_SECONDS)
 
     def renew_credentials(
         self, connection: Connection, connector: Connector, changed: Mapping[str, Mapping[str, bytes]]

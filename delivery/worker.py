@@ -86,6 +86,7 @@ class Worker:
                 while not stop.is_set():
                     await self._session(_Session(settings, self._metrics, secrets, opening, connecting, clock), stop)
             finally:
+                await opening.closed()
                 await database.close()
         if server is not None:
             server.close()

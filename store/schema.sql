@@ -482,9 +482,16 @@ counted as (
            ) end as backlog
     from open_lane o
 ),
+due as (
+    select connection_id from integration.oauth_flow where status in ('Requested', 'Answered') and expires_at > now()
+    union
+    select connection_id from integration.oauth_token
+    where refused_at is null and obtained_at < now() - interval '20 hours'
+      and (rests_until is null or rests_until < now()) and (held_until is null or held_until < now())
+),
 granting as (
     select l.connection_id, l.pool_id, interval '0' as waited, 1::bigint as backlog
-    from integration.lane l join integration.grant_due g using (connection_id)
+    from integration.lane l join due using (connection_id)
 ),
 probing as (
     select l.connection_id, l.pool_id, now() - l.probe_at as waited, 1::bigint as backlog
@@ -1034,104 +1041,6 @@ CREATE TABLE integration.event_type (
 
 COMMENT ON TABLE integration.event_type IS 'Canonical event types, loaded from the contracts by the migration program.';
 
-CREATE TABLE integration.oauth_flow (
-    id bigint NOT NULL,
-    connection_id integer NOT NULL,
-    tenant_id text NOT NULL,
-    connection_name text NOT NULL,
-    state_digest bytea NOT NULL,
-    redirect_uri text NOT NULL,
-    requested_by text NOT NULL,
-    requested_at timestamp with time zone DEFAULT now() NOT NULL,
-    expires_at timestamp with time zone NOT NULL,
-    status text DEFAULT 'Requested'::text NOT NULL,
-    authorize_url text,
-    public_key bytea,
-    sealed bytea,
-    code bytea,
-    detail text DEFAULT ''::text NOT NULL,
-    CONSTRAINT oauth_flow_authorize_url_check CHECK (((length(authorize_url) >= 1) AND (length(authorize_url) <= 65536))),
-    CONSTRAINT oauth_flow_check CHECK ((num_nulls(authorize_url, public_key, sealed) = ANY (ARRAY[0, 3]))),
-    CONSTRAINT oauth_flow_check1 CHECK (((status <> 'Offered'::text) OR (sealed IS NOT NULL))),
-    CONSTRAINT oauth_flow_check2 CHECK (((status = 'Answered'::text) = (code IS NOT NULL))),
-    CONSTRAINT oauth_flow_check3 CHECK (((status <> ALL (ARRAY['Connected'::text, 'Failed'::text])) OR (sealed IS NULL))),
-    CONSTRAINT oauth_flow_code_check CHECK ((octet_length(code) <= 8192)),
-    CONSTRAINT oauth_flow_connection_name_check CHECK (((length(connection_name) >= 3) AND (length(connection_name) <= 320))),
-    CONSTRAINT oauth_flow_detail_check CHECK ((length(detail) <= 1000)),
-    CONSTRAINT oauth_flow_public_key_check CHECK ((octet_length(public_key) = 32)),
-    CONSTRAINT oauth_flow_redirect_uri_check CHECK (((length(redirect_uri) >= 1) AND (length(redirect_uri) <= 2048))),
-    CONSTRAINT oauth_flow_requested_by_check CHECK (((length(requested_by) >= 1) AND (length(requested_by) <= 200))),
-    CONSTRAINT oauth_flow_sealed_check CHECK ((octet_length(sealed) <= 4096)),
-    CONSTRAINT oauth_flow_state_digest_check CHECK ((octet_length(state_digest) = 32)),
-    CONSTRAINT oauth_flow_status_check CHECK ((status = ANY (ARRAY['Requested'::text, 'Offered'::text, 'Answered'::text, 'Connected'::text, 'Failed'::text])))
-);
-
-ALTER TABLE ONLY integration.oauth_flow FORCE ROW LEVEL SECURITY;
-
-COMMENT ON TABLE integration.oauth_flow IS 'One try of a person to have a partner grant access; kept for a day.';
-
-COMMENT ON COLUMN integration.oauth_flow.state_digest IS 'SHA-256 of the state in the link, which is written nowhere.';
-
-COMMENT ON COLUMN integration.oauth_flow.sealed IS 'PKCE verifier and private key, sealed by the pool.';
-
-COMMENT ON COLUMN integration.oauth_flow.code IS 'The authorization code, sealed with public_key (HPKE, RFC 9180).';
-
-CREATE TABLE integration.oauth_token (
-    connection_id integer NOT NULL,
-    tenant_id text NOT NULL,
-    version bigint DEFAULT 0 NOT NULL,
-    sealed bytea,
-    key_name text,
-    obtained_at timestamp with time zone,
-    expires_at timestamp with time zone,
-    details jsonb DEFAULT '{}'::jsonb NOT NULL,
-    refused_at timestamp with time zone,
-    refusal text,
-    holder bigint,
-    held_until timestamp with time zone,
-    tried_since timestamp with time zone,
-    rests_until timestamp with time zone,
-    CONSTRAINT oauth_token_check CHECK ((num_nulls(holder, held_until) = ANY (ARRAY[0, 2]))),
-    CONSTRAINT oauth_token_check1 CHECK ((num_nulls(sealed, key_name, obtained_at, expires_at) =
-CASE version
-    WHEN 0 THEN 4
-    ELSE 0
-END)),
-    CONSTRAINT oauth_token_check2 CHECK ((num_nulls(refused_at, refusal) = ANY (ARRAY[0, 2]))),
-    CONSTRAINT oauth_token_details_check CHECK ((pg_column_size(details) <= 8192)),
-    CONSTRAINT oauth_token_key_name_check CHECK (((length(key_name) >= 1) AND (length(key_name) <= 253))),
-    CONSTRAINT oauth_token_refusal_check CHECK (((length(refusal) >= 1) AND (length(refusal) <= 500))),
-    CONSTRAINT oauth_token_sealed_check CHECK ((octet_length(sealed) <= 65536)),
-    CONSTRAINT oauth_token_version_check CHECK ((version >= 0))
-);
-
-ALTER TABLE ONLY integration.oauth_token FORCE ROW LEVEL SECURITY;
-
-COMMENT ON TABLE integration.oauth_token IS 'The grant of a connection: what its partner''s owner allowed us to do.';
-
-COMMENT ON COLUMN integration.oauth_token.version IS '0: nobody has come to the end of beginning one.';
-
-COMMENT ON COLUMN integration.oauth_token.sealed IS 'Both tokens, AES-256-GCM, bound to connection and version.';
-
-COMMENT ON COLUMN integration.oauth_token.details IS 'What the partner said of the grant; shown, and never a secret.';
-
-COMMENT ON COLUMN integration.oauth_token.refusal IS 'Why the partner wants no more of this version; the tokens stay.';
-
-COMMENT ON COLUMN integration.oauth_token.holder IS 'Who has the right to renew this version, until held_until.';
-
-COMMENT ON COLUMN integration.oauth_token.tried_since IS 'Since when somebody may have renewed this version in vain.';
-
-COMMENT ON COLUMN integration.oauth_token.rests_until IS 'A renewal failed; nobody tries again before.';
-
-CREATE VIEW integration.grant_due WITH (security_invoker='true') AS
- SELECT oauth_flow.connection_id
-   FROM integration.oauth_flow
-  WHERE ((oauth_flow.status = ANY (ARRAY['Requested'::text, 'Answered'::text])) AND (oauth_flow.expires_at > now()))
-UNION
- SELECT oauth_token.connection_id
-   FROM integration.oauth_token
-  WHERE ((oauth_token.refused_at IS NULL) AND (oauth_token.obtained_at < (now() - '20:00:00'::interval)) AND ((oauth_token.rests_until IS NULL) OR (oauth_token.rests_until < now())) AND ((oauth_token.held_until IS NULL) OR (oauth_token.held_until < now())));
-
 CREATE TABLE integration.job (
     pool_id integer NOT NULL,
     id bigint NOT NULL,
@@ -1300,6 +1209,48 @@ COMMENT ON COLUMN integration.mapping.held_until IS 'Of a claim: until then nobo
 
 COMMENT ON COLUMN integration.mapping.tried_since IS 'Of a claim: when the first of its holders may have begun.';
 
+CREATE TABLE integration.oauth_flow (
+    id bigint NOT NULL,
+    connection_id integer NOT NULL,
+    tenant_id text NOT NULL,
+    connection_name text NOT NULL,
+    state_digest bytea NOT NULL,
+    redirect_uri text NOT NULL,
+    requested_by text NOT NULL,
+    requested_at timestamp with time zone DEFAULT now() NOT NULL,
+    expires_at timestamp with time zone NOT NULL,
+    status text DEFAULT 'Requested'::text NOT NULL,
+    authorize_url text,
+    public_key bytea,
+    sealed bytea,
+    code bytea,
+    detail text DEFAULT ''::text NOT NULL,
+    CONSTRAINT oauth_flow_authorize_url_check CHECK (((length(authorize_url) >= 1) AND (length(authorize_url) <= 65536))),
+    CONSTRAINT oauth_flow_check CHECK ((num_nulls(authorize_url, public_key, sealed) = ANY (ARRAY[0, 3]))),
+    CONSTRAINT oauth_flow_check1 CHECK (((status <> 'Offered'::text) OR (sealed IS NOT NULL))),
+    CONSTRAINT oauth_flow_check2 CHECK (((status = 'Answered'::text) = (code IS NOT NULL))),
+    CONSTRAINT oauth_flow_check3 CHECK (((status <> ALL (ARRAY['Connected'::text, 'Failed'::text])) OR (sealed IS NULL))),
+    CONSTRAINT oauth_flow_code_check CHECK ((octet_length(code) <= 8192)),
+    CONSTRAINT oauth_flow_connection_name_check CHECK (((length(connection_name) >= 3) AND (length(connection_name) <= 320))),
+    CONSTRAINT oauth_flow_detail_check CHECK ((length(detail) <= 1000)),
+    CONSTRAINT oauth_flow_public_key_check CHECK ((octet_length(public_key) = 32)),
+    CONSTRAINT oauth_flow_redirect_uri_check CHECK (((length(redirect_uri) >= 1) AND (length(redirect_uri) <= 2048))),
+    CONSTRAINT oauth_flow_requested_by_check CHECK (((length(requested_by) >= 1) AND (length(requested_by) <= 200))),
+    CONSTRAINT oauth_flow_sealed_check CHECK ((octet_length(sealed) <= 4096)),
+    CONSTRAINT oauth_flow_state_digest_check CHECK ((octet_length(state_digest) = 32)),
+    CONSTRAINT oauth_flow_status_check CHECK ((status = ANY (ARRAY['Requested'::text, 'Offered'::text, 'Answered'::text, 'Connected'::text, 'Failed'::text])))
+);
+
+ALTER TABLE ONLY integration.oauth_flow FORCE ROW LEVEL SECURITY;
+
+COMMENT ON TABLE integration.oauth_flow IS 'One try of a person to have a partner grant access; kept for a day.';
+
+COMMENT ON COLUMN integration.oauth_flow.state_digest IS 'SHA-256 of the state in the link, which is written nowhere.';
+
+COMMENT ON COLUMN integration.oauth_flow.sealed IS 'PKCE verifier and private key, sealed by the pool.';
+
+COMMENT ON COLUMN integration.oauth_flow.code IS 'The authorization code, sealed with public_key (HPKE, RFC 9180).';
+
 ALTER TABLE integration.oauth_flow ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
     SEQUENCE NAME integration.oauth_flow_id_seq
     START WITH 1
@@ -1308,6 +1259,53 @@ ALTER TABLE integration.oauth_flow ALTER COLUMN id ADD GENERATED ALWAYS AS IDENT
     NO MAXVALUE
     CACHE 1
 );
+
+CREATE TABLE integration.oauth_token (
+    connection_id integer NOT NULL,
+    tenant_id text NOT NULL,
+    version bigint DEFAULT 0 NOT NULL,
+    sealed bytea,
+    key_name text,
+    obtained_at timestamp with time zone,
+    expires_at timestamp with time zone,
+    details jsonb DEFAULT '{}'::jsonb NOT NULL,
+    refused_at timestamp with time zone,
+    refusal text,
+    holder bigint,
+    held_until timestamp with time zone,
+    tried_since timestamp with time zone,
+    rests_until timestamp with time zone,
+    CONSTRAINT oauth_token_check CHECK ((num_nulls(holder, held_until) = ANY (ARRAY[0, 2]))),
+    CONSTRAINT oauth_token_check1 CHECK ((num_nulls(sealed, key_name, obtained_at, expires_at) =
+CASE version
+    WHEN 0 THEN 4
+    ELSE 0
+END)),
+    CONSTRAINT oauth_token_check2 CHECK ((num_nulls(refused_at, refusal) = ANY (ARRAY[0, 2]))),
+    CONSTRAINT oauth_token_details_check CHECK ((pg_column_size(details) <= 8192)),
+    CONSTRAINT oauth_token_key_name_check CHECK (((length(key_name) >= 1) AND (length(key_name) <= 253))),
+    CONSTRAINT oauth_token_refusal_check CHECK (((length(refusal) >= 1) AND (length(refusal) <= 500))),
+    CONSTRAINT oauth_token_sealed_check CHECK ((octet_length(sealed) <= 65536)),
+    CONSTRAINT oauth_token_version_check CHECK ((version >= 0))
+);
+
+ALTER TABLE ONLY integration.oauth_token FORCE ROW LEVEL SECURITY;
+
+COMMENT ON TABLE integration.oauth_token IS 'The grant of a connection: what its partner''s owner allowed us to do.';
+
+COMMENT ON COLUMN integration.oauth_token.version IS '0: nobody has come to the end of beginning one.';
+
+COMMENT ON COLUMN integration.oauth_token.sealed IS 'Both tokens, AES-256-GCM, bound to connection and version.';
+
+COMMENT ON COLUMN integration.oauth_token.details IS 'What the partner said of the grant; shown, and never a secret.';
+
+COMMENT ON COLUMN integration.oauth_token.refusal IS 'Why the partner wants no more of this version; the tokens stay.';
+
+COMMENT ON COLUMN integration.oauth_token.holder IS 'Who has the right to renew this version, until held_until.';
+
+COMMENT ON COLUMN integration.oauth_token.tried_since IS 'Since when somebody may have renewed this version in vain.';
+
+COMMENT ON COLUMN integration.oauth_token.rests_until IS 'A renewal failed; nobody tries again before.';
 
 CREATE TABLE integration.operator_term (
     only_row boolean DEFAULT true NOT NULL,
@@ -2434,6 +2432,66 @@ GRANT SELECT,INSERT ON TABLE integration.event_dedupe TO integration_emitter;
 GRANT SELECT ON TABLE integration.event_type TO integration_reader;
 GRANT SELECT ON TABLE integration.event_type TO integration_emitter;
 
+GRANT SELECT ON TABLE integration.job TO integration_reader;
+GRANT SELECT,INSERT ON TABLE integration.job TO integration_dispatcher;
+GRANT SELECT,DELETE ON TABLE integration.job TO integration_worker;
+GRANT SELECT,DELETE ON TABLE integration.job TO integration_operator;
+GRANT SELECT ON TABLE integration.job TO integration_support;
+
+GRANT UPDATE(state) ON TABLE integration.job TO integration_worker;
+
+GRANT UPDATE(attempts) ON TABLE integration.job TO integration_worker;
+
+GRANT UPDATE(run_at) ON TABLE integration.job TO integration_worker;
+
+GRANT USAGE ON SEQUENCE integration.job_id TO integration_dispatcher;
+
+GRANT SELECT ON TABLE integration.lane TO integration_reader;
+GRANT SELECT ON TABLE integration.lane TO integration_dispatcher;
+GRANT SELECT ON TABLE integration.lane TO integration_worker;
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE integration.lane TO integration_operator;
+GRANT SELECT ON TABLE integration.lane TO integration_support;
+
+GRANT UPDATE(owner) ON TABLE integration.lane TO integration_worker;
+
+GRANT UPDATE(revision) ON TABLE integration.lane TO integration_worker;
+GRANT UPDATE(revision) ON TABLE integration.lane TO integration_dispatcher;
+GRANT UPDATE(revision) ON TABLE integration.lane TO integration_support;
+
+GRANT UPDATE(state) ON TABLE integration.lane TO integration_worker;
+
+GRANT UPDATE(consecutive_failures) ON TABLE integration.lane TO integration_worker;
+
+GRANT UPDATE(quarantined_at) ON TABLE integration.lane TO integration_worker;
+
+GRANT UPDATE(quarantine_reason) ON TABLE integration.lane TO integration_worker;
+
+GRANT UPDATE(probes) ON TABLE integration.lane TO integration_worker;
+
+GRANT UPDATE(probe_at) ON TABLE integration.lane TO integration_worker;
+
+GRANT UPDATE(paused_until) ON TABLE integration.lane TO integration_worker;
+
+GRANT UPDATE(tokens) ON TABLE integration.lane TO integration_worker;
+
+GRANT UPDATE(tokens_at) ON TABLE integration.lane TO integration_worker;
+
+GRANT UPDATE(probe_asked_by) ON TABLE integration.lane TO integration_worker;
+
+GRANT UPDATE(ramp_percent) ON TABLE integration.lane TO integration_worker;
+
+GRANT UPDATE(effective_rps) ON TABLE integration.lane TO integration_worker;
+
+GRANT UPDATE(effective_concurrency) ON TABLE integration.lane TO integration_worker;
+
+GRANT SELECT ON TABLE integration.lane_transition TO integration_reader;
+GRANT INSERT ON TABLE integration.lane_transition TO integration_worker;
+GRANT SELECT,DELETE ON TABLE integration.lane_transition TO integration_dispatcher;
+
+GRANT SELECT ON TABLE integration.mapping TO integration_reader;
+GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE integration.mapping TO integration_worker;
+GRANT SELECT,DELETE ON TABLE integration.mapping TO integration_dispatcher;
+
 GRANT DELETE ON TABLE integration.oauth_flow TO integration_operator;
 GRANT SELECT,UPDATE ON TABLE integration.oauth_flow TO integration_worker;
 GRANT DELETE ON TABLE integration.oauth_flow TO integration_dispatcher;
@@ -2520,69 +2578,6 @@ GRANT SELECT(tried_since) ON TABLE integration.oauth_token TO integration_operat
 
 GRANT SELECT(rests_until) ON TABLE integration.oauth_token TO integration_reader;
 GRANT SELECT(rests_until) ON TABLE integration.oauth_token TO integration_operator;
-
-GRANT SELECT ON TABLE integration.grant_due TO integration_operator;
-GRANT SELECT ON TABLE integration.grant_due TO integration_worker;
-
-GRANT SELECT ON TABLE integration.job TO integration_reader;
-GRANT SELECT,INSERT ON TABLE integration.job TO integration_dispatcher;
-GRANT SELECT,DELETE ON TABLE integration.job TO integration_worker;
-GRANT SELECT,DELETE ON TABLE integration.job TO integration_operator;
-GRANT SELECT ON TABLE integration.job TO integration_support;
-
-GRANT UPDATE(state) ON TABLE integration.job TO integration_worker;
-
-GRANT UPDATE(attempts) ON TABLE integration.job TO integration_worker;
-
-GRANT UPDATE(run_at) ON TABLE integration.job TO integration_worker;
-
-GRANT USAGE ON SEQUENCE integration.job_id TO integration_dispatcher;
-
-GRANT SELECT ON TABLE integration.lane TO integration_reader;
-GRANT SELECT ON TABLE integration.lane TO integration_dispatcher;
-GRANT SELECT ON TABLE integration.lane TO integration_worker;
-GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE integration.lane TO integration_operator;
-GRANT SELECT ON TABLE integration.lane TO integration_support;
-
-GRANT UPDATE(owner) ON TABLE integration.lane TO integration_worker;
-
-GRANT UPDATE(revision) ON TABLE integration.lane TO integration_worker;
-GRANT UPDATE(revision) ON TABLE integration.lane TO integration_dispatcher;
-GRANT UPDATE(revision) ON TABLE integration.lane TO integration_support;
-
-GRANT UPDATE(state) ON TABLE integration.lane TO integration_worker;
-
-GRANT UPDATE(consecutive_failures) ON TABLE integration.lane TO integration_worker;
-
-GRANT UPDATE(quarantined_at) ON TABLE integration.lane TO integration_worker;
-
-GRANT UPDATE(quarantine_reason) ON TABLE integration.lane TO integration_worker;
-
-GRANT UPDATE(probes) ON TABLE integration.lane TO integration_worker;
-
-GRANT UPDATE(probe_at) ON TABLE integration.lane TO integration_worker;
-
-GRANT UPDATE(paused_until) ON TABLE integration.lane TO integration_worker;
-
-GRANT UPDATE(tokens) ON TABLE integration.lane TO integration_worker;
-
-GRANT UPDATE(tokens_at) ON TABLE integration.lane TO integration_worker;
-
-GRANT UPDATE(probe_asked_by) ON TABLE integration.lane TO integration_worker;
-
-GRANT UPDATE(ramp_percent) ON TABLE integration.lane TO integration_worker;
-
-GRANT UPDATE(effective_rps) ON TABLE integration.lane TO integration_worker;
-
-GRANT UPDATE(effective_concurrency) ON TABLE integration.lane TO integration_worker;
-
-GRANT SELECT ON TABLE integration.lane_transition TO integration_reader;
-GRANT INSERT ON TABLE integration.lane_transition TO integration_worker;
-GRANT SELECT,DELETE ON TABLE integration.lane_transition TO integration_dispatcher;
-
-GRANT SELECT ON TABLE integration.mapping TO integration_reader;
-GRANT SELECT,INSERT,DELETE,UPDATE ON TABLE integration.mapping TO integration_worker;
-GRANT SELECT,DELETE ON TABLE integration.mapping TO integration_dispatcher;
 
 GRANT SELECT ON TABLE integration.operator_term TO integration_reader;
 GRANT SELECT,INSERT,UPDATE ON TABLE integration.operator_term TO integration_operator;

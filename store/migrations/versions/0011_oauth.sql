@@ -61,15 +61,6 @@ comment on column integration.oauth_flow.state_digest is 'SHA-256 of the state i
 comment on column integration.oauth_flow.sealed is 'PKCE verifier and private key, sealed by the pool.';
 comment on column integration.oauth_flow.code is 'The authorization code, sealed with public_key (HPKE, RFC 9180).';
 
--- Connections whose pool has something to do for a grant, which wakes it: a flow to go on with, or a grant that was not
--- renewed for most of a day, whether it delivers or is suspended: a grant that sleeps may be forgotten.
-create view integration.grant_due with (security_invoker = true) as
-select connection_id from integration.oauth_flow where status in ('Requested', 'Answered') and expires_at > now()
-union
-select connection_id from integration.oauth_token
-where refused_at is null and obtained_at < now() - interval '20 hours'
-  and (rests_until is null or rests_until < now()) and (held_until is null or held_until < now());
-
 -- What the ingress may do, and nothing else --------------------------------------------------------------------------
 do $$
 begin
@@ -141,7 +132,6 @@ grant select, update on integration.oauth_flow to integration_worker;
 grant insert (connection_id, tenant_id, connection_name, state_digest, redirect_uri, requested_by, expires_at), select (id, connection_id,
     expires_at, status, authorize_url, detail) on integration.oauth_flow to integration_support;
 grant select (id, expires_at), delete on integration.oauth_flow to integration_dispatcher;
-grant select on integration.grant_due to integration_operator, integration_worker;
 
 -- Demand -------------------------------------------------------------------------------------------------------------
 -- As in the ninth migration; but a grant to look after is a demand as well.
@@ -198,9 +188,18 @@ counted as (
            ) end as backlog
     from open_lane o
 ),
+-- A flow to go on with, or a grant that was not renewed for most of a day: some partners forget those that sleep. Also of
+-- connections that are suspended.
+due as (
+    select connection_id from integration.oauth_flow where status in ('Requested', 'Answered') and expires_at > now()
+    union
+    select connection_id from integration.oauth_token
+    where refused_at is null and obtained_at < now() - interval '20 hours'
+      and (rests_until is null or rests_until < now()) and (held_until is null or held_until < now())
+),
 granting as (
     select l.connection_id, l.pool_id, interval '0' as waited, 1::bigint as backlog
-    from integration.lane l join integration.grant_due g using (connection_id)
+    from integration.lane l join due using (connection_id)
 ),
 probing as (
     select l.connection_id, l.pool_id, now() - l.probe_at as waited, 1::bigint as backlog

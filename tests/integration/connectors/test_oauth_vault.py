@@ -17,7 +17,7 @@ from connectors.errors import (
     UnusableGrantError,
 )
 from connectors.oauth.grants import NewTokens, TokenPair
-from connectors.simulation_faults import Hang, ResetInBody, Status
+from connectors.simulation_faults import Delay, Hang, ResetInBody, Status
 from contracts.ids import ConnectionUid
 from contracts.outcomes import AuthRevoked, Delivered, Misconfigured, Transient
 from programs.key_ring import KeyRing, KeyRingError
@@ -241,12 +241,15 @@ async def test_a_partner_that_asks_for_patience_gets_it(granted: Granted) -> Non
 
 
 async def test_an_attempt_does_not_wait_longer_than_its_time(granted: Granted) -> None:
-    granted.pipedrive.oauth.befall(Hang())
+    granted.pipedrive.oauth.befall(Delay(seconds=2))
     spec = granted.crm.connection.spec
     granted.crm.connection = _with_timeout(granted.crm.connection, spec)
-    report = await asyncio.wait_for(granted.connector().send(company(name="Acme")), 5)
+    connector = granted.connector()
+    report = await asyncio.wait_for(connector.send(company(name="Acme")), 1.5)
+    await connector.close()
 
-    assert isinstance(report.outcome, Transient)
+    assert report.outcome == Transient()
+    assert "still being renewed" in report.detail
 
 
 def _with_timeout(connection: Any, spec: Any) -> Any:

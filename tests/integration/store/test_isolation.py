@@ -176,11 +176,13 @@ def test_there_are_no_views_or_definer_functions_around_the_policies(layer: "Lay
 
     assert views == []
     assert definers == [
+        ("answer_oauth_flow", True),
         ("draw_permits", True),
         ("drop_pool", True),
         ("emit_event", True),
         ("emit_events", True),
         ("maintain", True),
+        ("oauth_flow_of", True),
         ("set_pool_credential", True),
         ("sweep", True),
     ]
@@ -404,11 +406,26 @@ def test_support_asks_for_replays_and_makes_no_job(layer: "Layer") -> None:
     granted = {verb: _granted(layer, "support", verb) for verb in ("insert", "update", "delete")}
 
     assert granted == {
-        "insert": ["dead_letter_end", "replay", "replay_edit"],
+        "insert": ["dead_letter_end", "oauth_flow", "replay", "replay_edit"],
         "update": ["lane", "replay", "routing"],
         "delete": ["dead_letter"],
     }
     assert _changeable_columns(layer, "support", "lane") == ["revision"]
+
+
+def test_the_ingress_may_call_two_functions_and_read_no_table(layer: "Layer") -> None:
+    tables = layer.column(
+        "select relname from pg_class where relnamespace = 'integration'::regnamespace and relkind in ('r', 'p')"
+    )
+    with as_role(layer, "ingress") as ingress:
+        answers = {attempt(ingress, f"select * from integration.{table}") for table in tables}
+    functions = layer.column(
+        "select proname from pg_proc where pronamespace = 'integration'::regnamespace"
+        " and has_function_privilege('integration_ingress', oid, 'execute') and prosecdef order by 1"
+    )
+
+    assert answers == {"InsufficientPrivilege"}
+    assert functions == ["answer_oauth_flow", "oauth_flow_of"]
 
 
 def test_of_a_replay_a_pool_s_role_sees_neither_who_asked_nor_why(two_pools: "Layer") -> None:
