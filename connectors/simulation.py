@@ -119,6 +119,11 @@ class SimulatorServer:
         self.port = self._server.sockets[0].getsockname()[1]
         return self
 
+    async def until_left(self) -> None:
+        """Return when no client is connected: all that those who left had asked for has been dealt with."""
+        while self._connections:
+            await asyncio.wait(self._connections)
+
     async def close(self) -> None:
         """Stop listening and cut every connection."""
         if self._server is not None:

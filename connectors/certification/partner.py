@@ -59,6 +59,9 @@ class CertifiedPartner(Protocol):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None: ...
 
+    async def until_left(self) -> None:
+        """Return when no client is connected, and all that those who left had asked for has been dealt with."""
+
     def connection(self, timeout: timedelta) -> Connection:
         """Return a connection to the partner with a route for each action, each named as its action."""
 

@@ -34,6 +34,11 @@ LATE_SECONDS: Final = 1.0
 """How much longer than its timeout a delivery may take on a busy machine."""
 
 
+def guarded_http() -> GuardedHttp:
+    """Return what reaches simulated partners, and nobody else."""
+    return GuardedHttp(EgressPolicy((ip_network("127.0.0.0/8"),)))
+
+
 @dataclass
 class Desk:
     """A connection under certification, and its connectors, one after another as workers would have them."""
@@ -68,6 +73,15 @@ class Desk:
             report = await connector.send(delivery)
         return report
 
+    async def die(self) -> None:
+        """Close every connection, as the system does for a process that was killed, and let the partner notice.
+
+        What it had sent by then is dealt with. A live partner has the time for it that claims are held.
+        """
+        await self.http.close()
+        await self.partner.until_left()
+        self.http = guarded_http()
+
     async def begin(self, story: Story) -> None:
         """Deliver what has to be there before."""
         for report in await self.send(*story.before):
@@ -84,8 +98,10 @@ def anyio_backend() -> tuple[str, dict[str, bool]]:
 async def desk(partner_type: type[CertifiedPartner]) -> AsyncIterator[Desk]:
     """Serve the partner, and give what its connector needs."""
     clock = Clock(time)
-    async with partner_type() as partner, GuardedHttp(EgressPolicy((ip_network("127.0.0.0/8"),))) as http:
-        yield Desk(partner, GivenCredentials("acme", partner.secrets), http, clock, context_parts(clock))
+    async with partner_type() as partner:
+        desk = Desk(partner, GivenCredentials("acme", partner.secrets), guarded_http(), clock, context_parts(clock))
+        yield desk
+        await desk.http.close()
 
 
 @pytest.fixture
@@ -114,6 +130,7 @@ async def test_a_kill_at_any_await_makes_nothing_twice(desk: Desk, action: str, 
         story = desk.partner.story(action, number)
         await desk.begin(story)
         came_far = await crashes(desk.open().send(story.first), number, moment)
+        await desk.die()
         (report,) = await desk.send(story.first)
 
         assert report.outcome == Delivered(), f"after a death at await {number}: {report}"

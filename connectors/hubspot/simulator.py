@@ -80,6 +80,10 @@ class HubSpotSimulator:
     ) -> None:
         await self._server.close()
 
+    async def until_left(self) -> None:
+        """Return when no client is connected, and all that was asked for has been dealt with."""
+        await self._server.until_left()
+
     @property
     def url(self) -> str:
         """The address of its API."""

@@ -63,6 +63,10 @@ class CertifiedPipedrive:
         self._patch.stop()
         await self._simulator.__aexit__(kind, error, trace)
 
+    async def until_left(self) -> None:
+        """Return when no client is connected."""
+        await self._simulator.until_left()
+
     def connection(self, timeout: timedelta) -> Connection:
         """Return a connection to the company."""
         return samples.connection(_spec(self._simulator.url, timeout))

@@ -77,6 +77,10 @@ class WebhookSimulator:
     ) -> None:
         await self._server.close()
 
+    async def until_left(self) -> None:
+        """Return when no client is connected, and all that was asked for has been dealt with."""
+        await self._server.until_left()
+
     @property
     def port(self) -> int:
         """The port that is listened on."""

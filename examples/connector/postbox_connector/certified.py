@@ -44,6 +44,10 @@ class CertifiedPostbox:
     ) -> None:
         await self._simulator.__aexit__(kind, error, trace)
 
+    async def until_left(self) -> None:
+        """Return when no client is connected."""
+        await self._simulator.until_left()
+
     def connection(self, timeout: timedelta) -> Connection:
         """Return a connection to the simulator."""
         return samples.connection(_spec(timeout, {"url": self._simulator.url}))

@@ -1,7 +1,6 @@
 """What tests over real loopback sockets share: the event loop of production, and a way out that may call loopback."""
 
 from collections.abc import AsyncIterator, Mapping
-from ipaddress import ip_network
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -12,13 +11,11 @@ from connectors.http import GuardedHttp
 from connectors.pipedrive.simulator import PipedriveSimulator
 from contracts.connection import parse_connection_spec
 from contracts.ids import TenantId
-from tests.integration.connectors.crm import Crm, OpenCrm
+from tests.integration.connectors.crm import LOOPBACK, Crm, OpenCrm
 from tests.integration.connectors.oauth import ROUTES, SECRET, Granted
 
 if TYPE_CHECKING:
     from tests.integration.conftest import Layer
-
-LOOPBACK = EgressPolicy((ip_network("127.0.0.0/8"),))
 
 
 @pytest.fixture

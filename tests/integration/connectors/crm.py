@@ -3,12 +3,14 @@
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from ipaddress import ip_network
+from typing import TYPE_CHECKING, Any, Protocol
 
 import orjson
 
 from connectors.connector import Connection, Delivery
 from connectors.context import ConnectorContext, CredentialMissingError
+from connectors.egress import EgressPolicy
 from connectors.http import GuardedHttp
 from connectors.registry import open_connector
 from contracts.ids import MessageId, PublicEventId, TenantId
@@ -21,6 +23,7 @@ from programs.reconnect import Reconnecting
 if TYPE_CHECKING:
     from tests.integration.conftest import Layer
 
+LOOPBACK = EgressPolicy((ip_network("127.0.0.0/8"),))
 TOKEN = "pat-test-11111111"
 KEYS = KeyRing({"2026": bytes(range(32))})
 AT = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -36,6 +39,13 @@ class FakeCredentials:
         if reference.key not in self.values:
             raise CredentialMissingError(f"Secret acme/{reference.name} has no key {reference.key}")
         return self.values[reference.key].encode()
+
+
+class Partner(Protocol):
+    """A simulated partner."""
+
+    async def until_left(self) -> None:
+        """Return when no client is connected, and all that was asked for has been dealt with."""
 
 
 @dataclass
@@ -71,8 +81,15 @@ class Crm:
         self.databases.append(Reconnecting(lambda: self.layer.dsn("pool_a"), "worker-memory", queue=True))
         return Memory(self.databases[-1])
 
+    async def die(self, partner: Partner) -> None:
+        """Close every connection, as the system does for a process that was killed, and let the partner notice."""
+        await self.http.close()
+        await partner.until_left()
+        self.http = GuardedHttp(LOOPBACK)
+
     async def close(self) -> None:
-        """Let go of the connections to the database."""
+        """Let go of the connections to the partner and to the database."""
+        await self.http.close()
         for database in self.databases:
             await database.close()
 

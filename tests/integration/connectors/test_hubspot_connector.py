@@ -59,6 +59,7 @@ class Scene:
     crm: Crm
     account: Account
     connector: Any
+    simulator: HubSpotSimulator
 
     async def send(self, *deliveries: Any) -> list[Report]:
         reports: list[Report] = await self.connector.send_many(deliveries)
@@ -90,7 +91,7 @@ async def scene(open_crm: OpenCrm) -> AsyncIterator[Scene]:
     async with HubSpotSimulator() as simulator:
         account = simulator.open_account(TOKEN)
         crm = await open_crm(spec(simulator.url))
-        yield Scene(crm, account, crm.open())
+        yield Scene(crm, account, crm.open(), simulator)
 
 
 def outcomes(reports: list[Report]) -> list[type[Outcome]]:
@@ -465,6 +466,7 @@ async def test_a_kill_at_any_await_makes_nothing_twice(
             signal(number, id_, route="tasks"),
         ]
         came_far = await crashes(scene.crm.open().send_many(deliveries), number, moment)
+        await scene.crm.die(scene.simulator)
         reports = await scene.crm.open().send_many(deliveries)
 
         assert outcomes(reports) == [Delivered] * 3

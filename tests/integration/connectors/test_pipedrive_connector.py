@@ -57,7 +57,7 @@ class Scene:
     crm: Crm
     there: Company
     connector: Any
-    url: str
+    simulator: PipedriveSimulator
 
     async def send(self, *deliveries: Any) -> list[Report]:
         return [await self.connector.send(delivery) for delivery in deliveries]
@@ -111,7 +111,7 @@ async def scene(open_crm: OpenCrm) -> AsyncIterator[Scene]:
         there.records.create_field("Tier", "enum", ["Gold", "Silver"])
         there.records.create_field("Founded", "date")
         crm = await open_crm(spec(simulator.url))
-        yield Scene(crm, there, crm.open(), simulator.url)
+        yield Scene(crm, there, crm.open(), simulator)
 
 
 def outcomes(reports: list[Report]) -> list[type[Outcome]]:
@@ -329,7 +329,7 @@ async def test_the_day_s_tokens_used_up_are_told_with_the_day_s_end(scene: Scene
 
 
 async def test_a_connection_spends_no_more_than_its_share_of_the_day(scene: Scene, open_crm: OpenCrm) -> None:
-    limited = spec(scene.url)
+    limited = spec(scene.simulator.url)
     limited["pipedrive"]["dailyTokens"] = 1_000
     crm = await open_crm(limited, "limited")
     connector = crm.open()
@@ -395,6 +395,7 @@ async def test_a_kill_at_any_await_makes_nothing_twice(scene: Scene, moment: Mom
         id_ = f"c-{number}"
         delivery = company(id_, name=id_) if route == "companies" else signal(number, id_, route=route)
         came_far = await crashes(scene.crm.open().send(delivery), number, moment)
+        await scene.crm.die(scene.simulator)
         report = await scene.crm.open().send(delivery)
         while type(report.outcome) is Locked:  # the dead one's claim, which may be written after its death
             scene.pass_time()
