@@ -5,7 +5,7 @@ from typing import Any, Final
 
 import orjson
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from connectors.hubspot.webhooks import read_events
@@ -241,6 +241,7 @@ _ALMOST_PIPEDRIVE: Final = st.builds(
 
 
 @pytest.mark.parametrize("read", [read_events, read_event])
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(body=st.binary() | (_JSON | _ALMOST_HUBSPOT | _ALMOST_PIPEDRIVE).map(dumped))
 def test_any_body_is_read_or_refused(read: Callable[[bytes], Told], body: bytes) -> None:
     try:

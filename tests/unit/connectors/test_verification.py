@@ -8,7 +8,7 @@ from typing import Final
 
 import pytest
 from hubspot.utils.signature import Signature
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from connectors.hubspot import simulator_signatures as signed_as_hubspot_does
@@ -204,6 +204,7 @@ def test_a_request_without_one_of_its_headers_proves_nothing(scheme: Scheme) -> 
 
 
 @pytest.mark.parametrize("scheme", SIGNING)
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(secret=st.binary(min_size=24, max_size=64))
 def test_another_secret_proves_nothing(scheme: Scheme, secret: bytes) -> None:
     _, asked = scheme()
@@ -280,6 +281,7 @@ def test_a_time_that_is_no_number_proves_nothing(scheme: Scheme, time: str) -> N
 # Anything -------------------------------------------------------------------------------------------------------------
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     st.dictionaries(
         st.sampled_from(
