@@ -9,8 +9,14 @@ from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from typing import Final, NamedTuple, Protocol
 
+from pydantic import ValidationError
+
 TIME_WINDOW_SECONDS: Final = 300.0
 """How far a signed time may be from ours, on both sides: HubSpot's rule, and what Standard Webhooks' libraries do."""
+
+
+LONGEST_PROOF: Final = 8_192
+"""Characters of a header that proves something; what is longer is not looked at."""
 
 
 class InboundRequest(NamedTuple):
@@ -121,4 +127,20 @@ def header(request: InboundRequest, name: str) -> str:
     value = request.headers.get(name)
     if value is None:
         raise UnprovenError(Doubt.NO_PROOF)
+    if len(value) > LONGEST_PROOF:
+        raise UnprovenError(Doubt.MALFORMED)
     return value
+
+
+def unreadable(what: str, error: ValidationError) -> UnreadableError:
+    """Say of a body what is first wrong in it, without any value."""
+    first = error.errors(include_input=False, include_url=False)[0]
+    place = ".".join(str(each) for each in first["loc"]) or "the body"
+    return UnreadableError(f"{what}: {place}: {first['type']}")
+
+
+def text_of(value: object) -> str | None:
+    """Write the value of a property as text; null if there is nothing in it."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return None if value is None or value == "" else str(value)

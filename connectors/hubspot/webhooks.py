@@ -28,11 +28,12 @@ from connectors.inbound import (
     Proof,
     Told,
     UnprovenError,
-    UnreadableError,
     check_time,
     header,
+    text_of,
+    unreadable,
 )
-from connectors.verification import LONGEST_PROOF, require_equal
+from connectors.verification import require_equal
 
 V3_SIGNATURE: Final = "x-hubspot-signature-v3"
 V3_TIME: Final = "x-hubspot-request-timestamp"
@@ -54,6 +55,9 @@ class SignatureVersion(IntEnum):
     V3 = 3
 
 
+_LEGACY: Final = {"v1": SignatureVersion.V1, "v2": SignatureVersion.V2}
+
+
 @dataclass(frozen=True, slots=True)
 class HubSpotSignatures:
     """Proves by an app's client secrets, of which several may be valid while one is being replaced."""
@@ -68,7 +72,7 @@ class HubSpotSignatures:
             case SignatureVersion.V3:
                 return self._v3(request)
             case SignatureVersion.V2:
-                self._legacy(request, [f"{request.method}{uri}" for uri in _uris(request.url)])
+                self._legacy(request, _heads(request))
                 return Proof("HubSpotV2")
             case SignatureVersion.V1:
                 self._legacy(request, [""])
@@ -78,23 +82,19 @@ class HubSpotSignatures:
 
     def _v3(self, request: InboundRequest) -> Proof:
         told, time = header(request, V3_SIGNATURE), header(request, V3_TIME)
-        if len(told) > LONGEST_PROOF or _MILLISECONDS.fullmatch(time) is None:
+        if _MILLISECONDS.fullmatch(time) is None:
             raise UnprovenError(Doubt.MALFORMED)
         check_time(int(time) / 1000, request.received_at)
         right = [
-            b64encode(
-                hmac.digest(secret.encode(), f"{request.method}{uri}".encode() + request.body + time.encode(), "sha256")
-            ).decode()
+            b64encode(hmac.digest(secret.encode(), head.encode() + request.body + time.encode(), "sha256")).decode()
             for secret in self.secrets
-            for uri in _uris(request.url)
+            for head in _heads(request)
         ]
         require_equal(right, [told])
         return Proof("HubSpotV3", told)
 
     def _legacy(self, request: InboundRequest, heads: Sequence[str]) -> None:
         told = header(request, LEGACY_SIGNATURE)
-        if len(told) > LONGEST_PROOF:
-            raise UnprovenError(Doubt.MALFORMED)
         right = [
             hashlib.sha256(f"{secret}{head}".encode() + request.body).hexdigest()
             for secret in self.secrets
@@ -107,16 +107,16 @@ def _carried(request: InboundRequest) -> frozenset[SignatureVersion]:
     carried = set()
     if V3_SIGNATURE in request.headers:
         carried.add(SignatureVersion.V3)
-    if LEGACY_SIGNATURE in request.headers:
-        named = {"v1": SignatureVersion.V1, "v2": SignatureVersion.V2}.get(request.headers.get(LEGACY_VERSION, "v1"))
-        carried |= set() if named is None else {named}
+    named = request.headers.get(LEGACY_VERSION, "v1")
+    if LEGACY_SIGNATURE in request.headers and named in _LEGACY:
+        carried.add(_LEGACY[named])
     return frozenset(carried)
 
 
-def _uris(url: str) -> list[str]:
-    """Return what HubSpot may have signed: decoded as it says, or, for what else is escaped, as it was called."""
-    decoded = _DECODED.sub(lambda found: unquote(found[0]), url)
-    return [decoded] if decoded == url else [decoded, url]
+def _heads(request: InboundRequest) -> list[str]:
+    """Return the method and the URI as HubSpot may have signed it: decoded as it says, or as it was called."""
+    decoded = _DECODED.sub(lambda found: unquote(found[0]), request.url)
+    return [f"{request.method}{uri}" for uri in dict.fromkeys((decoded, request.url))]
 
 
 class _Event(BaseModel):
@@ -156,9 +156,7 @@ def read_events(body: bytes, app_id: str | None = None) -> Told:
     try:
         events = _EVENTS.validate_json(body)
     except ValidationError as error:
-        first = error.errors(include_input=False, include_url=False)[0]
-        place = ".".join(str(each) for each in first["loc"]) or "the body"
-        raise UnreadableError(f"HubSpot's events: {place}: {first['type']}") from None
+        raise unreadable("HubSpot's events", error) from None
     told = [change for event in events if event.is_about_companies for change in _changes(event, app_id)]
     about_others = sum(not event.is_about_companies for event in events)
     return Told(tuple({change.key: change for change in told}.values()), about_others)
@@ -179,7 +177,7 @@ def _changes(event: _Event, app_id: str | None) -> Iterator[InboundChange]:
     if named is None or event.object_id is None:
         return
     key = _key(event, event.object_id, event.property_name, event.property_value)
-    changed = (event.property_name, _text(event.property_value)) if named is ChangeKind.CHANGED else (None, None)
+    changed = (event.property_name, text_of(event.property_value)) if named is ChangeKind.CHANGED else (None, None)
     yield InboundChange(key, named, str(event.object_id), at, *changed, echo=echo)
 
 
@@ -196,9 +194,3 @@ def _key(event: _Event, *parts: Any) -> str:
     """Return what is the same in every sending: `eventId` is not, and attempts are numbered."""
     said = (event.portal_id, event.subscription_id, event.subscription_type, event.occurred_at, *parts)
     return hashlib.sha256(json.dumps(said).encode()).hexdigest()
-
-
-def _text(value: str | float | bool | None) -> str | None:
-    if isinstance(value, bool):
-        return str(value).lower()
-    return None if value is None or value == "" else str(value)

@@ -11,7 +11,7 @@ from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from connectors.inbound import ChangeKind, InboundChange, Told, UnreadableError
+from connectors.inbound import ChangeKind, InboundChange, Told, text_of, unreadable
 
 CUSTOM: Final = "custom_fields"
 
@@ -45,9 +45,7 @@ def read_event(body: bytes, user_id: str | None = None) -> Told:
     try:
         event = _Body.model_validate_json(body)
     except ValidationError as error:
-        first = error.errors(include_input=False, include_url=False)[0]
-        place = ".".join(str(each) for each in first["loc"]) or "the body"
-        raise UnreadableError(f"Pipedrive's event: {place}: {first['type']}") from None
+        raise unreadable("Pipedrive's event", error) from None
     if event.meta.entity != "organization":
         return Told((), 1)
     return Told(tuple(_changes(event, user_id)))
@@ -65,10 +63,9 @@ def _changes(event: _Body, user_id: str | None) -> Iterator[InboundChange]:
         case "create" | "change":
             if meta.action == "create":
                 yield InboundChange(meta.id, ChangeKind.CREATED, meta.entity_id, at, echo=echo)
-            data = event.data or {}
+            now = _flat(event.data or {})
             # What a new organisation was made with counts as changed: nobody tells of it again.
-            changed = _flat(data) if meta.action == "create" else _flat(event.previous or {})
-            now = _flat(data)
+            changed = now if meta.action == "create" else _flat(event.previous or {})
             for name in changed:
                 key = f"{meta.id}/{name}"
                 value = _text(now.get(name))
@@ -84,14 +81,10 @@ def _flat(fields: Mapping[str, Any]) -> dict[str, Any]:
 def _text(value: object) -> str | None:
     """Return a value as text: of an object what it holds, of several their texts in order, after commas."""
     match value:
-        case None | "":
-            return None
-        case bool():
-            return str(value).lower()
         case Mapping():
             held = (value[name] for name in ("value", "id", "values") if value.get(name) is not None)
             return _text(next(held, None))
         case list():
             return ",".join(text for each in value if (text := _text(each)) is not None) or None
         case _:
-            return str(value)
+            return text_of(value)
